@@ -1,0 +1,379 @@
+// Speed of the CPU kernels on the shapes of real models, and the share that they reach of this machine's peak: for
+// arithmetic the fastest large product here, for the cache the fastest plain read.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "kernels/cache_attention.h"
+#include "kernels/gemm.h"
+#include "kernels/prefill_attention.h"
+#include "kernels/window_scores.h"
+
+namespace {
+
+using namespace fastkv::kernels;
+
+/// Threads that stay, as an engine's do: kernels keep their scratch per thread.
+class Crew {
+  public:
+    explicit Crew(int nth) : nth_(nth), start_(nth), finish_(nth) {
+        for (int ith = 1; ith < nth; ++ith) {
+            helpers_.emplace_back([this, ith] { serve(ith); });
+        }
+    }
+    ~Crew() {
+        stop_ = true;
+        start_.arrive_and_wait();
+        for (std::thread& helper : helpers_) {
+            helper.join();
+        }
+    }
+    Crew(const Crew&) = delete;
+    Crew& operator=(const Crew&) = delete;
+
+    void run(const std::function<void(int)>& work) {
+        work_ = &work;
+        start_.arrive_and_wait();
+        work(0);
+        finish_.arrive_and_wait();
+    }
+    int size() const { return nth_; }
+
+  private:
+    void serve(int ith) {
+        for (;;) {
+            start_.arrive_and_wait();
+            if (stop_) {
+                return;
+            }
+            (*work_)(ith);
+            finish_.arrive_and_wait();
+        }
+    }
+
+    int nth_;
+    std::barrier<> start_;
+    std::barrier<> finish_;
+    std::atomic<bool> stop_ = false;
+    const std::function<void(int)>* work_ = nullptr;
+    std::vector<std::thread> helpers_;
+};
+
+Crew& crew(int nth) {
+    static std::map<int, std::unique_ptr<Crew>> crews;
+    std::unique_ptr<Crew>& found = crews[nth];
+    if (!found) {
+        found = std::make_unique<Crew>(nth);
+    }
+    return *found;
+}
+
+std::vector<float> ramp(size_t n) {
+    std::vector<float> values(n);
+    for (size_t i = 0; i < n; ++i) {
+        values[i] = std::sin(static_cast<float>(i % 100003));
+    }
+    return values;
+}
+
+/// Float16 bits of numbers between -2 and 2.
+std::vector<uint16_t> halves(size_t n) {
+    std::vector<uint16_t> values(n);
+    for (size_t i = 0; i < n; ++i) {
+        values[i] = static_cast<uint16_t>(0x3000U + (i * 40503U) % 0x1000U + ((i * 7U) % 3U == 0 ? 0x8000U : 0U));
+    }
+    return values;
+}
+
+double seconds(const std::function<void()>& work, int repeats) {
+    double best = 1e30;
+    for (int i = 0; i < repeats; ++i) {
+        const auto begin = std::chrono::steady_clock::now();
+        work();
+        best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return best;
+}
+
+/// One linear layer: packed weights and operands.
+struct Layer {
+    PackedWeights weights;
+    std::vector<float> x;
+    std::vector<float> y;
+    int m;
+
+    Layer(GemmType type, int rows, int n, int k)
+        : weights(type, n, k),
+          x(ramp(static_cast<size_t>(rows) * static_cast<size_t>(k))),
+          y(static_cast<size_t>(rows) * static_cast<size_t>(n)),
+          m(rows) {
+        const std::vector<float> slab = ramp(PackedWeights::slab_rows * static_cast<size_t>(k));
+        for (int s = 0; s < weights.n_slab(); ++s) {
+            weights.pack_slab(s, slab.data());
+        }
+    }
+    void run(Crew& threads) {
+        threads.run([&](int ith) {
+            linear(weights, x.data(), static_cast<size_t>(weights.k()), y.data(), static_cast<size_t>(weights.n()), m,
+                   ith, threads.size());
+        });
+    }
+    double operations() const { return 2.0 * m * weights.n() * weights.k(); }
+};
+
+/// Operations per second of a large product that stays in the caches: the most that any kernel here can reach.
+double peak_flops(GemmType type, int nth) {
+    static std::map<std::pair<GemmType, int>, double> known;
+    double& peak = known[{type, nth}];
+    if (peak == 0) {
+        Layer layer(type, 1024, 1024, 1024);
+        peak = layer.operations() / seconds([&] { layer.run(crew(nth)); }, 40);
+    }
+    return peak;
+}
+
+/// Bytes per second of adding up memory that is `bytes` long.
+double peak_bandwidth(size_t bytes, int nth) {
+    static std::map<std::pair<size_t, int>, double> known;
+    double& peak = known[{bytes, nth}];
+    if (peak == 0) {
+        const std::vector<uint64_t> words(bytes / 8, 1);
+        const auto add = [&](int ith) {
+            const size_t begin = words.size() * static_cast<size_t>(ith) / static_cast<size_t>(nth);
+            const size_t end = words.size() * (static_cast<size_t>(ith) + 1) / static_cast<size_t>(nth);
+            uint64_t sums[8] = {};
+            for (size_t i = begin; i + 8 <= end; i += 8) {
+                for (size_t c = 0; c < 8; ++c) {
+                    sums[c] += words[i + c];
+                }
+            }
+            benchmark::DoNotOptimize(sums);
+        };
+        peak = static_cast<double>(bytes) / seconds([&] { crew(nth).run(add); }, 40);
+    }
+    return peak;
+}
+
+void report_flops(benchmark::State& state, double operations, GemmType type, int nth) {
+    const double total = operations * static_cast<double>(state.iterations());
+    state.counters["GFLOP/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
+    if (gemm_available(type)) {
+        state.counters["of_peak"] = benchmark::Counter(total / peak_flops(type, nth), benchmark::Counter::kIsRate);
+    }
+}
+
+GemmType type_of(int64_t argument) { return argument == 16 ? GemmType::bf16 : GemmType::f32; }
+
+bool skip_without(GemmType type, benchmark::State& state) {
+    if (!gemm_available(type)) {
+        state.SkipWithError("no products of this type here");
+        return true;
+    }
+    return false;
+}
+
+// Arguments: bits (16: bf16, 32: f32), rows, n, k, threads.
+void bench_linear(benchmark::State& state) {
+    const GemmType type = type_of(state.range(0));
+    if (skip_without(type, state)) {
+        return;
+    }
+    const int nth = static_cast<int>(state.range(4));
+    Layer layer(type, static_cast<int>(state.range(1)), static_cast<int>(state.range(2)),
+                static_cast<int>(state.range(3)));
+    layer.run(crew(nth));
+    for (auto _ : state) {
+        layer.run(crew(nth));
+    }
+    report_flops(state, layer.operations(), type, nth);
+}
+
+void bench_pack_weights(benchmark::State& state) {
+    const GemmType type = type_of(state.range(0));
+    if (skip_without(type, state)) {
+        return;
+    }
+    const int n = static_cast<int>(state.range(1));
+    const int k = static_cast<int>(state.range(2));
+    const int nth = static_cast<int>(state.range(3));
+    PackedWeights weights(type, n, k);
+    const std::vector<float> w = ramp(static_cast<size_t>(n) * static_cast<size_t>(k));
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) {
+            for (int s = ith; s < weights.n_slab(); s += nth) {
+                weights.pack_slab(s, w.data() + static_cast<size_t>(s) * PackedWeights::slab_rows *
+                                                    static_cast<size_t>(k));
+            }
+        });
+    }
+    state.counters["Gvalues/s"] = benchmark::Counter(
+        1e-9 * n * k * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+}
+
+// Arguments: bits, rows, head_dim, n_head, n_head_kv, threads. Counts the operations that a causal mask leaves.
+void bench_prefill(benchmark::State& state) {
+    const GemmType type = type_of(state.range(0));
+    if (skip_without(type, state)) {
+        return;
+    }
+    const int rows = static_cast<int>(state.range(1));
+    const int dim = static_cast<int>(state.range(2));
+    const int n_head = static_cast<int>(state.range(3));
+    const int n_head_kv = static_cast<int>(state.range(4));
+    const int nth = static_cast<int>(state.range(5));
+    const std::vector<uint16_t> kv = halves(static_cast<size_t>(rows) * static_cast<size_t>(n_head_kv * dim));
+    const std::vector<float> q = ramp(static_cast<size_t>(rows) * static_cast<size_t>(n_head * dim));
+    std::vector<float> out(q.size());
+    std::vector<int32_t> row(static_cast<size_t>(rows));
+    for (int i = 0; i < rows; ++i) {
+        row[static_cast<size_t>(i)] = i;
+    }
+    const auto head_bytes = static_cast<size_t>(dim) * 2;
+    const KvView view{kv.data(), KvType::f16, head_bytes * static_cast<size_t>(n_head_kv), head_bytes};
+    PackedKv packed(type, dim, n_head_kv, rows);
+    PrefillQueries queries{q.data(), out.data(), row.data(), row.data(), rows, n_head,
+                           1.0F / std::sqrt(static_cast<float>(dim)), 0};
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) { packed.pack(view, view, rows, ith, nth); });
+        crew(nth).run([&](int ith) { prefill_attention(packed, queries, ith, nth); });
+    }
+    const double pairs = 0.5 * rows * (rows + 1.0);
+    report_flops(state, 4.0 * pairs * dim * n_head, type, nth);
+}
+
+// Arguments: entries, head_dim, n_head, n_head_kv, threads. A ring of layers, so that the cache comes from memory.
+void bench_cache(benchmark::State& state) {
+    const int entries = static_cast<int>(state.range(0));
+    const int dim = static_cast<int>(state.range(1));
+    const int n_head = static_cast<int>(state.range(2));
+    const int n_head_kv = static_cast<int>(state.range(3));
+    const int nth = static_cast<int>(state.range(4));
+    const size_t values = static_cast<size_t>(entries) * static_cast<size_t>(n_head_kv * dim);
+    const size_t layer_bytes = 2 * values * 2;
+    const size_t n_layer = (size_t{400} << 20) / layer_bytes + 1;
+    const std::vector<uint16_t> kv = halves(2 * values * n_layer);
+    const std::vector<float> q = ramp(static_cast<size_t>(n_head * dim));
+    std::vector<float> out(q.size());
+    std::vector<float> partial(cache_attention_partial_size(n_head, dim, nth));
+    CacheQuery query;
+    query.q = q.data();
+    query.n_entry = entries;
+    query.n_head = n_head;
+    query.n_head_kv = n_head_kv;
+    query.head_dim = dim;
+    query.scale = 1.0F / std::sqrt(static_cast<float>(dim));
+    size_t layer = 0;
+    for (auto _ : state) {
+        const uint16_t* k = kv.data() + layer * 2 * values;
+        const auto row_bytes = static_cast<size_t>(dim) * 2;
+        query.k = {k, KvType::f16, row_bytes, row_bytes * static_cast<size_t>(entries)};
+        query.v = {k + values, KvType::f16, row_bytes, row_bytes * static_cast<size_t>(entries)};
+        crew(nth).run([&](int ith) { cache_attention_partial(query, partial.data(), ith, nth); });
+        cache_attention_merge(partial.data(), n_head, dim, nth, out.data(), 0, 1);
+        layer = (layer + 1) % n_layer;
+    }
+    const double total = static_cast<double>(layer_bytes) * static_cast<double>(state.iterations());
+    state.counters["GB/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
+    state.counters["of_read"] =
+        benchmark::Counter(total / peak_bandwidth(size_t{400} << 20, nth), benchmark::Counter::kIsRate);
+}
+
+// Arguments: rows, head_dim, n_head, n_head_kv, window, threads.
+void bench_window(benchmark::State& state) {
+    const int rows = static_cast<int>(state.range(0));
+    const int dim = static_cast<int>(state.range(1));
+    const int n_head = static_cast<int>(state.range(2));
+    const int n_head_kv = static_cast<int>(state.range(3));
+    const int window = static_cast<int>(state.range(4));
+    const int nth = static_cast<int>(state.range(5));
+    const std::vector<uint16_t> k = halves(static_cast<size_t>(rows) * static_cast<size_t>(n_head_kv * dim));
+    const std::vector<float> q = ramp(static_cast<size_t>(window * n_head * dim));
+    std::vector<float> sums(static_cast<size_t>(n_head) * static_cast<size_t>(rows - window));
+    const auto head_bytes = static_cast<size_t>(dim) * 2;
+    const WindowQueries queries{q.data(),
+                                {k.data(), KvType::f16, head_bytes * static_cast<size_t>(n_head_kv), head_bytes},
+                                rows, window, n_head, n_head_kv, dim,
+                                1.0F / std::sqrt(static_cast<float>(dim))};
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) { window_scores(queries, sums.data(), ith, nth); });
+    }
+    report_flops(state, 2.0 * rows * window * n_head * dim, GemmType::f32, nth);
+}
+
+void linear_shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"bits", "rows", "n", "k", "threads"});
+    for (const int nth : {1, 2}) {
+        b->Args({16, 512, 576, 576, nth});
+        b->Args({16, 512, 192, 576, nth});
+        b->Args({16, 512, 1536, 576, nth});
+        b->Args({16, 512, 576, 1536, nth});
+        b->Args({16, 512, 14336, 4096, nth});
+        b->Args({32, 512, 1536, 576, nth});
+    }
+}
+
+void prefill_shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"bits", "rows", "dim", "heads", "kv_heads", "threads"});
+    for (const int nth : {1, 2}) {
+        for (const int rows : {1024, 4096, 8192}) {
+            b->Args({16, rows, 64, 9, 3, nth});
+            b->Args({16, rows, 128, 32, 8, nth});
+        }
+        b->Args({32, 1024, 64, 9, 3, nth});
+    }
+}
+
+void cache_shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"entries", "dim", "heads", "kv_heads", "threads"});
+    for (const int nth : {1, 2}) {
+        b->Args({8192, 64, 9, 3, nth});
+        b->Args({8192, 128, 32, 8, nth});
+        b->Args({800, 64, 9, 3, nth});
+    }
+}
+
+void window_shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"rows", "dim", "heads", "kv_heads", "window", "threads"});
+    for (const int nth : {1, 2}) {
+        b->Args({4096, 64, 9, 3, 8, nth});
+        b->Args({8192, 128, 32, 8, 8, nth});
+    }
+}
+
+BENCHMARK(bench_linear)->Name("linear")->Apply(linear_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_pack_weights)
+    ->Name("pack_weights")
+    ->ArgNames({"bits", "n", "k", "threads"})
+    ->Args({16, 1536, 576, 1})
+    ->Args({16, 1536, 576, 2})
+    ->Args({16, 14336, 4096, 1})
+    ->Args({16, 14336, 4096, 2})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_prefill)
+    ->Name("prefill_attention")
+    ->Apply(prefill_shapes)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(bench_cache)->Name("cache_attention")->Apply(cache_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_window)->Name("window_scores")->Apply(window_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    benchmark::Initialize(&argc, argv);
+    benchmark::AddCustomContext("products", gemm_description());
+    benchmark::RunSpecifiedBenchmarks();
+    benchmark::Shutdown();
+    return 0;
+}

@@ -1,0 +1,7 @@
+# FASTKV_SANITIZE: the flags for everything that is compiled here, ggml and libllama included (cmake/Llama.cmake).
+set(fastkv_sanitizer_flags "")
+if(FASTKV_SANITIZE)
+    set(fastkv_sanitizer_flags -fsanitize=${FASTKV_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    add_compile_options(${fastkv_sanitizer_flags})
+    add_link_options(-fsanitize=${FASTKV_SANITIZE})
+endif()

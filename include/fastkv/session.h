@@ -1,0 +1,106 @@
+// One prompt, its compressed cache, and the answer that grows from it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "fastkv/method.h"
+#include "fastkv/model.h"
+
+namespace fastkv {
+
+/// How far a prefill has come. Layers differ in length, so `rows_done / rows_total` is the honest share.
+struct PrefillProgress {
+    int layer = 0;           ///< the layer being computed, from 0
+    int n_layer = 0;
+    int64_t rows_done = 0;   ///< token rows times layers finished so far
+    int64_t rows_total = 0;  ///< of how many, as the method plans it
+    double seconds = 0;      ///< since the prefill began
+};
+
+/// Called between chunks of rows, on the thread that called prefill. Return false to stop: prefill then
+/// throws Error(cancelled) and the session stays empty.
+using ProgressCallback = std::function<bool(const PrefillProgress&)>;
+
+/// What a prefill did in one layer. Positions are those of the prompt, from 0, ascending.
+struct LayerReport {
+    int rows = 0;                            ///< tokens that the layer received
+    int cached = 0;                          ///< entries that it keeps per cached head
+    int n_head_cached = 0;                   ///< cached heads
+    std::vector<std::vector<int>> kept;      ///< [n_head_cached][cached] positions, or one list for all heads
+    std::vector<int> propagated;             ///< positions that went on, only where the layer dropped some
+
+    /// The positions that cached head `head` keeps.
+    const std::vector<int>& kept_by(int head) const { return kept.size() == 1 ? kept[0] : kept[size_t(head)]; }
+};
+
+struct PhaseStats {
+    int64_t tokens = 0;
+    double seconds = 0;
+    double tokens_per_second() const { return seconds > 0 ? double(tokens) / seconds : 0; }
+};
+
+struct MemoryStats {
+    uint64_t kv_cache_bytes = 0;  ///< allocated for the cache, tokens to come included
+    uint64_t weights_bytes = 0;   ///< of the model's tensors
+    uint64_t peak_rss_bytes = 0;  ///< of the process, so far
+};
+
+/// How to open a session.
+struct SessionParams {
+    int n_predict = 256;      ///< cache entries to set aside for the answer; more are added when it grows past
+    int n_ctx = 0;            ///< refuse prompts and answers past this; 0: the model's context length
+    bool all_logits = false;  ///< also compute the logits of every prompt token (no row is skipped)
+};
+
+/// Bytes and work that a prompt would take, without computing anything.
+struct CostEstimate {
+    double prefill_share = 1;          ///< of FullKV's token rows times layers
+    uint64_t kv_cache_bytes = 0;       ///< after the prefill, `n_predict` entries set aside
+    uint64_t working_bytes = 0;        ///< residual stream, one layer's K and V, expanded weights, scratch
+    uint64_t peak_bytes() const { return kv_cache_bytes + working_bytes; }
+};
+
+/// What `n_prompt` tokens would cost. Throws like resolve().
+CostEstimate estimate(const Model& model, const MethodParams& method, int n_prompt,
+                      const SessionParams& params = {});
+
+/// A session: prefill once, then decode token by token. Not thread-safe; sessions are independent.
+class Session {
+  public:
+    /// Throws Error(usage) where the method's parameters do not fit the model.
+    Session(Model model, const MethodParams& method, const SessionParams& params = {});
+    ~Session();
+    Session(Session&&) noexcept;
+    Session& operator=(Session&&) noexcept;
+
+    /// Reads the prompt layer by layer, compressing each layer's cache at once. Afterwards logits() predicts
+    /// the first token of the answer. Throws Error(usage) for an empty prompt or a token outside the vocabulary,
+    /// Error(failure) when it is longer than the context or needs more memory than there is, Error(cancelled).
+    void prefill(std::span<const Token> prompt, const ProgressCallback& progress = {});
+
+    /// Appends one token and computes the logits of the next.
+    /// Throws Error(failure) when the context is full, Error(usage) before a prefill.
+    void decode(Token token);
+
+    std::span<const float> logits() const;      ///< [n_vocab] after prefill() or decode()
+    std::span<const float> all_logits() const;  ///< [n_prompt][n_vocab] with SessionParams::all_logits
+
+    int n_prompt() const;  ///< tokens of the prompt
+    int n_past() const;    ///< tokens of the prompt and the answer so far: the next position
+
+    const MethodParams& method() const;  ///< with every default filled in
+    std::span<const LayerReport> layers() const;
+    const PhaseStats& prefill_stats() const;
+    const PhaseStats& decode_stats() const;
+    MemoryStats memory() const;
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace fastkv

@@ -1,0 +1,34 @@
+#include "cli/help.h"
+
+#include <utility>
+
+namespace fastkv::cli {
+
+// CLI11 leaves two empty lines between groups; one is enough.
+std::string HelpFormatter::make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const {
+    std::string help = CLI::Formatter::make_help(app, std::move(name), mode);
+    for (size_t at = 0; (at = help.find("\n\n\n", at)) != std::string::npos;) help.erase(at, 1);
+    return help;
+}
+
+std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
+    const std::string command = app->get_parent() == nullptr ? "" : app->get_name();
+    if (command == "run") {
+        return "Usage: fastkv run -m MODEL [-f FILE | -p TEXT | < FILE] [-q QUESTION] [options]\n";
+    }
+    if (command == "inspect") return "Usage: fastkv inspect -m MODEL [-p LENGTHS] [options]\n";
+    return "Usage: fastkv COMMAND [options]\n";
+}
+
+// CLI11 knows short names of one letter only, so -ngl is shown by hand; see long_names().
+std::string HelpFormatter::make_option_name(const CLI::Option* option, bool is_positional) const {
+    const std::string name = CLI::Formatter::make_option_name(option, is_positional);
+    return name.starts_with("--gpu-layers") ? "-ngl,--gpu-layers" : name;
+}
+
+std::string HelpFormatter::make_option_opts(const CLI::Option* option) const {
+    const std::string type = option->get_type_name();
+    return type.empty() ? "" : " " + type;
+}
+
+}  // namespace fastkv::cli

@@ -1,0 +1,96 @@
+// fastkv: commands in, exit codes out. 0: done, 1: failure, 2: misuse, 130: interrupted.
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "cli/help.h"
+#include "cli/inspect.h"
+#include "cli/interrupt.h"
+#include "cli/run.h"
+#include "cli/text.h"
+
+namespace fastkv::cli {
+
+namespace {
+
+int exit_code(ErrorKind kind) {
+    switch (kind) {
+        case ErrorKind::usage: return 2;
+        case ErrorKind::failure: return 1;
+        case ErrorKind::cancelled: return 130;
+    }
+    return 1;
+}
+
+int report(const std::string& message, int code) {
+    std::string line = message;
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    std::fprintf(stderr, "fastkv: error: %s\n", line.c_str());
+    return code;
+}
+
+// What CLI11 refuses itself: unknown flags, missing values, no command. --help comes here as well.
+int report_parse_error(const CLI::App& app, const CLI::ParseError& error) {
+    if (error.get_exit_code() == int(CLI::ExitCodes::Success)) return app.exit(error);
+    const auto commands = app.get_subcommands();
+    const std::string help = commands.empty() ? "fastkv --help" : "fastkv " + commands.front()->get_name() + " --help";
+    return report(std::string(error.what()) + " (try '" + help + "')", 2);
+}
+
+int main_command(int argc, char** argv) {
+    CLI::App app("Answers questions about long documents from GGUF models, with a compressed key/value cache.",
+                 "fastkv");
+    app.formatter(std::make_shared<HelpFormatter>());
+    app.footer(
+        "'fastkv COMMAND --help' explains a command.\n"
+        "Exit codes: 0 done, 1 failure, 2 misuse, 130 interrupted.");
+    app.require_subcommand(0, 1);
+    app.set_help_flag("-h,--help", "print this help");
+    app.set_version_flag(
+        "--version", [] { return std::string("fastkv ") + version() + "\n" + build_info(); },
+        "print the version, and the libraries and kernels in use");
+
+    RunOptions run_options;
+    InspectOptions inspect_options;
+    add_run_command(app, run_options);
+    add_inspect_command(app, inspect_options);
+
+    try {
+        // CLI11 takes the arguments from the back of the vector.
+        std::vector<std::string> arguments = long_names(argc, argv);
+        std::reverse(arguments.begin(), arguments.end());
+        app.parse(std::move(arguments));
+    } catch (const CLI::ParseError& error) {
+        return report_parse_error(app, error);
+    }
+    if (app.get_subcommands().empty()) return report("no command given (try 'fastkv --help')", 2);
+    return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
+}
+
+int guarded_main(int argc, char** argv) {
+    try {
+        return main_command(argc, argv);
+    } catch (const Error& error) {
+        if (error.kind() == ErrorKind::cancelled) {
+            std::fputs("fastkv: interrupted\n", stderr);
+            return 130;
+        }
+        return report(error.what(), exit_code(error.kind()));
+    } catch (const std::bad_alloc&) {
+        return report("not enough memory", 1);
+    } catch (const std::exception& error) {
+        return report(error.what(), 1);
+    }
+}
+
+}  // namespace
+
+}  // namespace fastkv::cli
+
+int main(int argc, char** argv) {
+    fastkv::cli::guard_standard_streams();
+    return fastkv::cli::guarded_main(argc, argv);
+}

@@ -1,0 +1,36 @@
+// The one place that lists the flags for the model, the method and the sampling, so that all commands share them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <string>
+#include <vector>
+
+#include "fastkv/fastkv.h"
+
+namespace fastkv::cli {
+
+struct ModelOptions {
+    std::string path;
+    ModelParams params;
+    int n_ctx = 0;  ///< 0: the model's
+};
+
+void add_model_options(CLI::App& app, ModelOptions& options);
+void add_method_options(CLI::App& app, MethodParams& params);
+void add_sampling_options(CLI::App& app, SamplerParams& params);
+
+/// The arguments as CLI11 can read them: llama.cpp's short names of several letters (-ngl) become long ones.
+std::vector<std::string> long_names(int argc, char** argv);
+
+/// The whole of `text` as a number. Throws Error(usage): "-n many is not a number of tokens".
+int whole_number(const std::string& flag, const std::string& text, const char* kind);
+
+/// The resolved parameters, as flags: "--retain-rate 0.1 --tsp-rate 0.2 ...".
+std::string method_text(const MethodParams& params);
+
+std::string pooling_name(Pooling pooling);
+std::string compute_name(Compute compute);
+std::string ops_name(Ops ops);
+
+}  // namespace fastkv::cli

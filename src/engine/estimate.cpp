@@ -1,0 +1,75 @@
+// What a prompt will cost, by the same plans that the prefill follows.
+#include <algorithm>
+#include <numeric>
+
+#include "engine/cache.h"
+#include "engine/kernel_choice.h"
+#include "engine/prefill.h"
+#include "fastkv/session.h"
+#include "methods/registry.h"
+#include "model/model_impl.h"
+
+namespace fastkv {
+
+namespace {
+
+/// Bytes of a layer's matrices, expanded.
+uint64_t expanded_bytes(const HyperParams& hp, const KernelChoice& choice) {
+    if (!choice.packed_linear) return 0;
+    const uint64_t d = uint64_t(hp.n_embd);
+    const uint64_t q = uint64_t(hp.n_head) * uint64_t(hp.head_dim);
+    const uint64_t kv = uint64_t(hp.n_head_kv) * uint64_t(hp.head_dim);
+    return (2 * d * q + 2 * d * kv + 3 * d * uint64_t(hp.n_ff)) * kernels::gemm_type_size(choice.gemm);
+}
+
+/// Bytes of the intermediate results of one chunk of rows; ggml reuses what is no longer needed, about half.
+uint64_t chunk_bytes(const HyperParams& hp, const Device& device, int n_prompt) {
+    const uint64_t rows = uint64_t(std::min(prefill_chunk_rows(device), n_prompt));
+    const uint64_t widest = uint64_t(std::max({hp.n_ff * 3, hp.n_embd * 4, hp.n_head * hp.head_dim * 4}));
+    const uint64_t mask = device.own_kernels ? 0 : rows * uint64_t(n_prompt) * 2;
+    return rows * (widest + uint64_t(hp.n_embd) * 2) * sizeof(float) + mask;
+}
+
+}  // namespace
+
+CostEstimate estimate(const Model& model, const MethodParams& method_params, int n_prompt,
+                      const SessionParams& session) {
+    const Model::Impl& impl = model.impl();
+    const HyperParams& hp = impl.hparams;
+    const MethodEntry& method = find_method(method_params.method);
+    const MethodParams params = method.resolve(method_params, hp);
+    const ggml_type type = cache_type(impl.params.compute);
+    const std::vector<int> rows = planned_rows(method, params, hp.n_layer, n_prompt);
+
+    CostEstimate cost;
+    int window = 0;
+    bool compresses = false;
+    for (int layer = 0; layer < hp.n_layer; ++layer) {
+        const LayerPlan plan = method.plan(params, layer, n_prompt, rows[size_t(layer)]);
+        const int cached = plan.keep ? plan.keep->count : rows[size_t(layer)];
+        const Device& device = *impl.weights.layers[size_t(layer)].device;
+        const int capacity = cache_capacity(device, cached, session.n_predict);
+        cost.kv_cache_bytes += layer_cache_bytes(type, hp.head_dim, hp.n_head_kv, capacity);
+        compresses = compresses || plan.keep;
+        if (plan.score) window = plan.score->window;
+    }
+    cost.prefill_share = double(std::accumulate(rows.begin(), rows.end(), int64_t{0})) /
+                         (double(n_prompt) * hp.n_layer);
+
+    const Device& device = *impl.weights.layers[0].device;
+    const KernelChoice choice = choose_kernels(device, impl.params.compute);
+    const uint64_t n = uint64_t(n_prompt);
+    const uint64_t layer_kv = layer_cache_bytes(type, hp.head_dim, hp.n_head_kv, n_prompt);
+    const uint64_t stream = n * uint64_t(hp.n_embd) * sizeof(float);
+    const uint64_t packed_kv = choice.prefill_attention ? layer_kv / ggml_type_size(type) *
+                                                              kernels::gemm_type_size(choice.gemm)
+                                                        : 0;
+    // scores of a head group over the window, and the sums of all heads twice
+    const uint64_t scores = n * sizeof(float) * uint64_t(window * hp.n_group() * device.n_threads + 2 * hp.n_head);
+    const uint64_t all_logits = session.all_logits ? n * uint64_t(hp.n_vocab) * sizeof(float) : 0;
+    cost.working_bytes = stream + (compresses ? layer_kv : 0) + packed_kv + scores + expanded_bytes(hp, choice) +
+                         chunk_bytes(hp, device, n_prompt) + all_logits;
+    return cost;
+}
+
+}  // namespace fastkv

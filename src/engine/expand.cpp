@@ -1,0 +1,84 @@
+#include "engine/expand.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace fastkv {
+
+namespace {
+
+/// Rows [first, first + count) of a weight as float32, in `scratch` unless they are float32 already.
+const float* float_rows(const ggml_tensor* weight, int64_t first, int64_t count, std::vector<float>& scratch) {
+    const char* rows = static_cast<const char*>(weight->data) + size_t(first) * weight->nb[1];
+    if (weight->type == GGML_TYPE_F32) return reinterpret_cast<const float*>(rows);
+    scratch.resize(size_t(count * weight->ne[0]));
+    // rows of a matrix follow each other without gaps, and every row is whole blocks
+    ggml_get_type_traits(weight->type)->to_float(rows, scratch.data(), count * weight->ne[0]);
+    return scratch.data();
+}
+
+/// A slab of a matrix, the unit of work of one thread.
+struct SlabTask {
+    const ggml_tensor* weight;
+    kernels::PackedWeights* packed;
+    int slab;
+};
+
+void expand_slab(const SlabTask& task, std::vector<float>& scratch) {
+    const int64_t first = int64_t(task.slab) * kernels::PackedWeights::slab_rows;
+    const int64_t count = std::min<int64_t>(kernels::PackedWeights::slab_rows, task.weight->ne[1] - first);
+    task.packed->pack_slab(task.slab, float_rows(task.weight, first, count, scratch));
+}
+
+}  // namespace
+
+LayerLinears layer_linears(const LayerWeights& w) {
+    return {
+        .q = {w.attn_q, w.attn_q_bias},
+        .k = {w.attn_k, w.attn_k_bias},
+        .v = {w.attn_v, w.attn_v_bias},
+        .o = {w.attn_output},
+        .gate = {w.ffn_gate},
+        .up = {w.ffn_up},
+        .down = {w.ffn_down},
+    };
+}
+
+void ExpandedWeights::expand(const Device& device, std::span<Linear* const> linears) {
+    if (packed_.size() < linears.size()) packed_.resize(linears.size());
+    std::vector<SlabTask> tasks;
+    for (size_t i = 0; i < linears.size(); ++i) {
+        Linear& linear = *linears[i];
+        kernels::PackedWeights& packed = memory_for(i, int(linear.weight->ne[1]), int(linear.weight->ne[0]));
+        for (int slab = 0; slab < packed.n_slab(); ++slab) tasks.push_back({linear.weight, &packed, slab});
+        linear.packed = &packed;
+    }
+    if (tasks.empty()) return;
+
+    // the slabs differ in size: threads take the next one when they are done
+    std::atomic<size_t> next{0};
+    Graph graph(device, allocator_, 4);
+    ggml_tensor* none = graph.input(GGML_TYPE_F32, {1}, "\0\0\0");
+    graph.output(graph.cpu_node({1}, {none}, [&](ggml_tensor*, int, int) {
+        thread_local std::vector<float> scratch;  // [slab_rows][n_in]
+        for (size_t task = next++; task < tasks.size(); task = next++) expand_slab(tasks[task], scratch);
+    }));
+    graph.run();
+}
+
+uint64_t ExpandedWeights::bytes() const {
+    uint64_t bytes = 0;
+    for (const auto& packed : packed_) bytes += packed ? packed->bytes() : 0;
+    return bytes;
+}
+
+kernels::PackedWeights& ExpandedWeights::memory_for(size_t index, int n, int k) {
+    auto& packed = packed_[index];
+    if (!packed || packed->n() != n || packed->k() != k) {
+        packed.reset();
+        packed.emplace(type_, n, k);
+    }
+    return *packed;
+}
+
+}  // namespace fastkv

@@ -1,0 +1,49 @@
+// A layer's quantised matrices, expanded once per prompt into the layout that the products read.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/graph.h"
+#include "kernels/gemm.h"
+#include "model/weights.h"
+
+namespace fastkv {
+
+/// One linear layer as a graph uses it.
+struct Linear {
+    ggml_tensor* weight = nullptr;                   // [n_in, n_out]
+    ggml_tensor* bias = nullptr;                     // [n_out] or nullptr
+    const kernels::PackedWeights* packed = nullptr;  // the expanded weight, or nullptr: multiply by `weight`
+};
+
+/// The linear layers of one transformer layer.
+struct LayerLinears {
+    Linear q, k, v, o, gate, up, down;
+};
+
+/// The layer's linears, none expanded.
+LayerLinears layer_linears(const LayerWeights& weights);
+
+/// Memory for the expanded matrices of one layer, reused from layer to layer (they have the same shapes).
+class ExpandedWeights {
+  public:
+    ExpandedWeights(kernels::GemmType type, ggml_gallocr_t allocator) : type_(type), allocator_(allocator) {}
+
+    /// Expands the given linears on `device`'s threads and points their `packed` at the result, which is valid until
+    /// the next call.
+    void expand(const Device& device, std::span<Linear* const> linears);
+
+    uint64_t bytes() const;
+
+  private:
+    kernels::PackedWeights& memory_for(size_t index, int n, int k);
+
+    kernels::GemmType type_;
+    ggml_gallocr_t allocator_;
+    std::vector<std::optional<kernels::PackedWeights>> packed_;
+};
+
+}  // namespace fastkv

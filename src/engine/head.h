@@ -1,0 +1,33 @@
+// From the residual stream to logits, and from tokens to the residual stream.
+#pragma once
+
+#include <span>
+
+#include "engine/expand.h"
+#include "engine/graph.h"
+#include "model/model_impl.h"
+
+namespace fastkv {
+
+/// The embeddings of `tokens` as float32: rows [tokens.size()][n_embd].
+void embed(const Weights& weights, std::span<const Token> tokens, float* rows);
+
+/// Final norm and output matrix for rows of the residual stream.
+class Head {
+  public:
+    explicit Head(const Model::Impl& model);
+
+    const Device& device() const { return *model_.weights.output_device; }
+
+    /// logits [n_rows][n_vocab] of rows [n_rows][n_embd]. Many rows go through the expanded output matrix.
+    void run(std::span<const float> rows, std::span<float> logits);
+
+  private:
+    const Model::Impl& model_;
+    ggml_gallocr_ptr allocator_;
+    std::vector<float> row_;               // [n_embd] input of row_graph_
+    std::unique_ptr<Graph> row_graph_;     // for one row, built once
+    ggml_tensor* row_logits_ = nullptr;    // [n_vocab]
+};
+
+}  // namespace fastkv

@@ -1,0 +1,30 @@
+#include "engine/kernel_choice.h"
+
+#include <algorithm>
+
+namespace fastkv {
+
+KernelChoice choose_kernels(const Device& device, Compute compute) {
+    KernelChoice choice;
+    choice.gemm = compute == Compute::f32 ? kernels::GemmType::f32 : kernels::GemmType::bf16;
+    // `automatic` has been resolved: where it is left, the processor has no fast bf16
+    const bool packed = device.own_kernels && compute != Compute::automatic && kernels::gemm_available(choice.gemm);
+    choice.packed_linear = packed;
+    choice.prefill_attention = packed;
+    choice.cache_kernels = device.own_kernels;
+    return choice;
+}
+
+int min_rows_to_expand(Compute compute) {
+    // float32 weights are there already, packing them pays off soon
+    return compute == Compute::f32 ? 16 : 48;
+}
+
+int prefill_chunk_rows(const Device& device) {
+    if (!device.is_cpu) return 2048;
+    return std::clamp(256 * device.n_threads, 512, 4096);
+}
+
+ggml_type cache_type(Compute compute) { return compute == Compute::f32 ? GGML_TYPE_F32 : GGML_TYPE_F16; }
+
+}  // namespace fastkv

@@ -1,0 +1,31 @@
+// The one place where it is decided what a layer is computed with.
+#pragma once
+
+#include "fastkv/model.h"
+#include "ggml.h"
+#include "kernels/gemm.h"
+#include "model/device.h"
+
+namespace fastkv {
+
+/// fastkv's kernels where the layer's device and the arithmetic allow them, ggml's operators elsewhere.
+struct KernelChoice {
+    bool packed_linear = false;      ///< prefill's products on expanded, packed weights
+    bool prefill_attention = false;  ///< blockwise attention on packed K and V
+    bool cache_kernels = false;      ///< attention over the cache, window scores
+    kernels::GemmType gemm = kernels::GemmType::bf16;
+};
+
+KernelChoice choose_kernels(const Device& device, Compute compute);
+
+/// Weights are expanded for a pass over at least this many rows; below, multiplying by the quantised weights is
+/// faster than expanding them first.
+int min_rows_to_expand(Compute compute);
+
+/// Rows of one chunk of a prefill: enough to keep every thread's products large, few enough for the caches.
+int prefill_chunk_rows(const Device& device);
+
+/// The type of cached keys and values.
+ggml_type cache_type(Compute compute);
+
+}  // namespace fastkv

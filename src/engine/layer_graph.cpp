@@ -1,0 +1,82 @@
+#include "engine/layer_graph.h"
+
+#include "model/hparams.h"
+
+namespace fastkv {
+
+namespace {
+
+/// RoPE on x [head_dim, heads, rows] at positions [rows]; keys are cached rotated with their original position.
+ggml_tensor* build_rope(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
+    const HyperParams& hp = layer.hparams;
+    // the last four arguments belong to YaRN, which read_hparams() refuses
+    return ggml_rope_ext(graph.ctx(), x, positions, layer.weights.rope_freqs, hp.n_rot, rope_mode(hp),
+                         /*n_ctx_orig=*/0, hp.rope_theta, hp.rope_freq_scale, /*ext_factor=*/0.0f,
+                         /*attn_factor=*/1.0f, /*beta_fast=*/32.0f, /*beta_slow=*/1.0f);
+}
+
+/// [head_dim * heads, rows] -> [head_dim, heads, rows]
+ggml_tensor* split_heads(Graph& graph, ggml_tensor* x, int head_dim) {
+    return ggml_reshape_3d(graph.ctx(), x, head_dim, x->ne[0] / head_dim, x->ne[1]);
+}
+
+/// x [head_dim, n_head_kv, rows] into the rows of `target` [head_dim, all rows, n_head_kv].
+ggml_tensor* write_rows(Graph& graph, ggml_tensor* x, ggml_tensor* kv_rows, ggml_tensor* target) {
+    ggml_tensor* by_head = ggml_permute(graph.ctx(), x, 0, 2, 1, 3);  // [head_dim, rows, n_head_kv]
+    return ggml_set_rows(graph.ctx(), target, by_head, kv_rows);
+}
+
+}  // namespace
+
+ggml_tensor* build_linear(Graph& graph, const Linear& linear, ggml_tensor* x) {
+    ggml_tensor* y = nullptr;
+    if (const kernels::PackedWeights* w = linear.packed) {
+        y = graph.cpu_node({w->n(), x->ne[1]}, {x}, [w](ggml_tensor* dst, int ith, int nth) {
+            const ggml_tensor* src = dst->src[0];
+            kernels::linear(*w, static_cast<const float*>(src->data), src->nb[1] / sizeof(float),
+                            static_cast<float*>(dst->data), dst->nb[1] / sizeof(float), int(src->ne[1]), ith, nth);
+        });
+    } else {
+        y = ggml_mul_mat(graph.ctx(), linear.weight, x);
+    }
+    return linear.bias ? ggml_add(graph.ctx(), y, linear.bias) : y;
+}
+
+ggml_tensor* build_norm(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* weight) {
+    return ggml_mul(graph.ctx(), ggml_rms_norm(graph.ctx(), x, hparams.norm_eps), weight);
+}
+
+ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
+    ggml_tensor* h = build_norm(graph, layer.hparams, x, layer.weights.attn_norm);
+    ggml_tensor* q = split_heads(graph, build_linear(graph, layer.linears.q, h), layer.hparams.head_dim);
+    return build_rope(graph, layer, q, positions);
+}
+
+KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                            ggml_tensor* kv_rows, const KvTensors& kv) {
+    ggml_tensor* h = build_norm(graph, layer.hparams, x, layer.weights.attn_norm);
+    ggml_tensor* k = split_heads(graph, build_linear(graph, layer.linears.k, h), layer.hparams.head_dim);
+    ggml_tensor* v = split_heads(graph, build_linear(graph, layer.linears.v, h), layer.hparams.head_dim);
+    k = build_rope(graph, layer, k, positions);
+    return {write_rows(graph, k, kv_rows, kv.k), write_rows(graph, v, kv_rows, kv.v)};
+}
+
+ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                         const Attend& attend) {
+    ggml_context* ctx = graph.ctx();
+    ggml_tensor* attention = attend(graph, build_queries(graph, layer, x, positions));
+    x = ggml_add(ctx, x, build_linear(graph, layer.linears.o, attention));
+
+    ggml_tensor* h = build_norm(graph, layer.hparams, x, layer.weights.ffn_norm);
+    ggml_tensor* gate = build_linear(graph, layer.linears.gate, h);
+    ggml_tensor* up = build_linear(graph, layer.linears.up, h);
+    h = ggml_swiglu_split(ctx, gate, up);  // silu(gate) · up
+    return ggml_add(ctx, x, build_linear(graph, layer.linears.down, h));
+}
+
+ggml_tensor* build_head(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* output_norm,
+                        const Linear& output) {
+    return build_linear(graph, output, build_norm(graph, hparams, x, output_norm));
+}
+
+}  // namespace fastkv

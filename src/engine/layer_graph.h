@@ -1,0 +1,45 @@
+// The one description of a transformer layer, for prefill and decoding, for every device.
+#pragma once
+
+#include <functional>
+
+#include "engine/cache.h"
+#include "engine/expand.h"
+#include "engine/graph.h"
+#include "model/weights.h"
+
+namespace fastkv {
+
+/// What a layer's graphs are built from.
+struct LayerContext {
+    const HyperParams& hparams;
+    const LayerWeights& weights;
+    LayerLinears linears;
+};
+
+/// softmax(q·Kᵀ / sqrt(head_dim))·V, however it is computed: [head_dim, n_head, rows] -> [head_dim * n_head, rows].
+using Attend = std::function<ggml_tensor*(Graph& graph, ggml_tensor* q)>;
+
+/// y = W·x + b: [n_in, rows] -> [n_out, rows].
+ggml_tensor* build_linear(Graph& graph, const Linear& linear, ggml_tensor* x);
+
+/// x / sqrt(mean(x²) + eps) · weight, row by row: [n_embd, rows] -> [n_embd, rows].
+ggml_tensor* build_norm(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* weight);
+
+/// Rotated queries of the rows x [n_embd, rows] at `positions` [rows]: -> [head_dim, n_head, rows].
+ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions);
+
+/// Keys (rotated) and values of the rows x [n_embd, rows] at `positions` [rows], written to the rows `kv_rows`
+/// (int64 [rows], or [1, n_head_kv] for one row that lies elsewhere in every head) of `kv`. Returns the written tensors.
+KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                            ggml_tensor* kv_rows, const KvTensors& kv);
+
+/// The layer's output for the rows x [n_embd, rows]: x += attention; x += MLP.
+ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                         const Attend& attend);
+
+/// Logits of the rows x [n_embd, rows]: final norm and output matrix -> [n_vocab, rows].
+ggml_tensor* build_head(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* output_norm,
+                        const Linear& output);
+
+}  // namespace fastkv

@@ -1,0 +1,354 @@
+// Decoding's attention: memory-bound, so every entry of K and V is read once, widened in registers, and used by all
+// the query heads that share it.
+#include "kernels/cache_attention.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cache_attention.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/aligned_buffer.h"
+#include "kernels/exp2-inl.h"
+#include "kernels/vector_ops.h"
+
+#ifndef FASTKV_KERNELS_CACHE_ATTENTION_ONCE
+#define FASTKV_KERNELS_CACHE_ATTENTION_ONCE
+namespace fastkv::kernels::cache {
+
+/// Entries per step of the online softmax: their K, then their V, stay in the first-level cache while they are used.
+constexpr int block_entries = 64;
+/// Query heads whose sums are kept in registers together.
+constexpr int max_group = 8;
+/// Rows of queries and outputs are padded with zeros to whole vectors of any target.
+constexpr int row_step = 16;
+
+/// Rows of one head of K or V within a block.
+struct Rows {
+    const std::byte* data = nullptr;
+    size_t stride = 0;  ///< bytes
+};
+
+struct Scratch {
+    AlignedBuffer queries;   ///< [n_head][padded dim], scaled so that scores come out in powers of two
+    AlignedBuffer outputs;   ///< [max_group][padded dim]
+    AlignedBuffer scores;    ///< [max_group][block_entries], then their exponentials
+    AlignedBuffer widened;   ///< [block_entries][padded dim] where rows are not whole vectors
+};
+
+}  // namespace fastkv::kernels::cache
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace fastkv::kernels {
+namespace HWY_NAMESPACE {
+
+using DF = hn::ScalableTag<float>;
+using VF = hn::Vec<DF>;
+
+HWY_INLINE VF load(const float* p) { return hn::LoadU(DF(), p); }
+HWY_INLINE VF load(const hwy::float16_t* p) {
+    return hn::PromoteTo(DF(), hn::LoadU(hn::Rebind<hwy::float16_t, DF>(), p));
+}
+
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE void store_sums(VF a, VF b, VF c, VF e, float* target) {
+    target[0] = hn::GetLane(a);
+    target[1] = hn::GetLane(b);
+    target[2] = hn::GetLane(c);
+    target[3] = hn::GetLane(e);
+}
+#else
+/// The sum of a vector's 128-bit blocks.
+HWY_INLINE hn::Vec<hn::Full128<float>> sum_of_blocks(hn::Full128<float>, hn::Vec<hn::Full128<float>> v) { return v; }
+template <class D>
+HWY_INLINE hn::Vec<hn::Full128<float>> sum_of_blocks(D, hn::Vec<D> v) {
+    const hn::Half<D> half;
+    return sum_of_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+}
+
+/// target[0..3] = the sums of the lanes of four vectors, by turning 4x4 blocks: a third of the work of four sums.
+HWY_INLINE void store_sums(VF a, VF b, VF c, VF e, float* target) {
+    const DF d;
+    const hn::Repartition<uint64_t, DF> d64;
+    const VF ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));  // a b a b in each block
+    const VF ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+    const auto lower = hn::InterleaveLower(d64, hn::BitCast(d64, ab), hn::BitCast(d64, ce));
+    const auto upper = hn::InterleaveUpper(d64, hn::BitCast(d64, ab), hn::BitCast(d64, ce));
+    const VF sums = hn::Add(hn::BitCast(d, lower), hn::BitCast(d, upper));  // a b c e in each block
+    hn::StoreU(sum_of_blocks(d, sums), hn::Full128<float>(), target);
+}
+#endif
+
+/// scores[g][j] = q[g]·k[j] for G heads and n entries; dim is whole vectors. Up to three scores beyond n are written.
+template <class T, int G>
+HWY_INLINE void score(const cache::Rows& k, int n, int dim, const float* q, float* scores) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    constexpr int E = 4;  // entries at a time
+    for (int j = 0; j < n; j += E) {
+        const T* row[E];
+        VF sum[G][E];
+        for (int e = 0; e < E; ++e) {
+            row[e] = reinterpret_cast<const T*>(k.data + static_cast<size_t>(std::min(j + e, n - 1)) * k.stride);
+            for (int g = 0; g < G; ++g) {
+                sum[g][e] = hn::Zero(d);
+            }
+        }
+        for (int i = 0; i < dim; i += lanes) {
+            VF key[E];
+            for (int e = 0; e < E; ++e) {
+                key[e] = load(row[e] + i);
+            }
+            for (int g = 0; g < G; ++g) {
+                const VF component = hn::Load(d, q + g * dim + i);
+                for (int e = 0; e < E; ++e) {
+                    sum[g][e] = hn::MulAdd(key[e], component, sum[g][e]);
+                }
+            }
+        }
+        for (int g = 0; g < G; ++g) {
+            store_sums(sum[g][0], sum[g][1], sum[g][2], sum[g][3], scores + g * cache::block_entries + j);
+        }
+    }
+}
+
+/// out[g] += Σ_j weight[g][j]·v[j] for the `V` vectors of columns from `first` on.
+template <class T, int G, int V>
+HWY_INLINE void add_weighted_cols(const cache::Rows& v, int n, int dim, int first, const float* weights, float* out) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    VF sum[G][V];
+    for (int g = 0; g < G; ++g) {
+        for (int c = 0; c < V; ++c) {
+            sum[g][c] = hn::Load(d, out + g * dim + first + c * lanes);
+        }
+    }
+    for (int j = 0; j < n; ++j) {
+        const T* row = reinterpret_cast<const T*>(v.data + static_cast<size_t>(j) * v.stride) + first;
+        VF value[V];
+        for (int c = 0; c < V; ++c) {
+            value[c] = load(row + c * lanes);
+        }
+        for (int g = 0; g < G; ++g) {
+            const VF weight = hn::Set(d, weights[g * cache::block_entries + j]);
+            for (int c = 0; c < V; ++c) {
+                sum[g][c] = hn::MulAdd(weight, value[c], sum[g][c]);
+            }
+        }
+    }
+    for (int g = 0; g < G; ++g) {
+        for (int c = 0; c < V; ++c) {
+            hn::Store(sum[g][c], d, out + g * dim + first + c * lanes);
+        }
+    }
+}
+
+template <class T, int G>
+void add_weighted(const cache::Rows& v, int n, int dim, const float* weights, float* out) {
+    const int lanes = static_cast<int>(hn::Lanes(DF()));
+    constexpr int V = G <= 4 ? 4 : 2;  // sums fill at most 16 registers
+    int i = 0;
+    for (; i + V * lanes <= dim; i += V * lanes) {
+        add_weighted_cols<T, G, V>(v, n, dim, i, weights, out);
+    }
+    for (; i < dim; i += lanes) {
+        add_weighted_cols<T, G, 1>(v, n, dim, i, weights, out);
+    }
+}
+
+/// scores [block_entries] of one head become their exponentials; max, sum and out [dim] are brought up to date.
+void fold_scores(float* scores, int n, int dim, float* max, float* sum, float* out) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    const int n_padded = round_up(n, cache::row_step);
+    std::fill(scores + n, scores + n_padded, -std::numeric_limits<float>::infinity());
+    VF block_max = hn::Load(d, scores);
+    for (int j = lanes; j < n_padded; j += lanes) {
+        block_max = hn::Max(block_max, hn::Load(d, scores + j));
+    }
+    const float new_max = std::max(*max, hn::GetLane(hn::MaxOfLanes(d, block_max)));
+    if (new_max > *max) {
+        const float decay = std::exp2(*max - new_max);
+        *max = new_max;
+        *sum *= decay;
+        for (int i = 0; i < dim; i += lanes) {
+            hn::Store(hn::Mul(hn::Load(d, out + i), hn::Set(d, decay)), d, out + i);
+        }
+    }
+    // With every entry so far outside the sliding window max is -inf, and any finite reference gives 0.
+    const VF reference = hn::Set(d, std::isinf(*max) ? 0.0F : *max);
+    VF total = hn::Zero(d);
+    for (int j = 0; j < n_padded; j += lanes) {
+        const VF p = exp2<Exp2::exact>(d, hn::Sub(hn::Load(d, scores + j), reference));
+        total = hn::Add(total, p);
+        hn::Store(p, d, scores + j);
+    }
+    *sum += hn::GetLane(hn::SumOfLanes(d, total));
+}
+
+template <class T, int G>
+void attend_block(const cache::Rows& k, const cache::Rows& v, const bool* hidden, int n, int dim, const float* q,
+                  float* scores, float* max, float* sum, float* out) {
+    constexpr int lower = std::min(G, 4);  // more sums than 16 do not fit into registers
+    score<T, lower>(k, n, dim, q, scores);
+    if constexpr (G > lower) {
+        score<T, G - lower>(k, n, dim, q + lower * dim, scores + lower * cache::block_entries);
+    }
+    for (int g = 0; g < G; ++g) {
+        float* row = scores + g * cache::block_entries;
+        for (int j = 0; hidden != nullptr && j < n; ++j) {
+            row[j] = hidden[j] ? -std::numeric_limits<float>::infinity() : row[j];
+        }
+        fold_scores(row, n, dim, max + g, sum + g, out + g * dim);
+    }
+    add_weighted<T, G>(v, n, dim, scores, out);
+}
+
+template <class T>
+auto attend_block_for(int group) {
+    constexpr decltype(&attend_block<T, 1>) table[cache::max_group] = {
+        attend_block<T, 1>, attend_block<T, 2>, attend_block<T, 3>, attend_block<T, 4>,
+        attend_block<T, 5>, attend_block<T, 6>, attend_block<T, 7>, attend_block<T, 8>};
+    return table[group - 1];
+}
+
+/// Rows [first, first + n) of a head, as they lie or, where a row is not whole vectors, widened and padded.
+cache::Rows rows_of(const KvView& view, int head, int first, int n, int head_dim, int dim, float* widened) {
+    const auto* data = static_cast<const std::byte*>(view.data) + static_cast<size_t>(head) * view.head_stride +
+                       static_cast<size_t>(first) * view.row_stride;
+    if (widened == nullptr) {
+        return {data, view.row_stride};
+    }
+    for (int j = 0; j < n; ++j) {
+        convert_kv_row(data + static_cast<size_t>(j) * view.row_stride, view.type, head_dim, GemmType::f32,
+                       widened + j * dim, dim);
+    }
+    return {reinterpret_cast<const std::byte*>(widened), static_cast<size_t>(dim) * sizeof(float)};
+}
+
+/// Which of the entries [first, first + n) of a head the sliding window hides; null without a window.
+const bool* hidden_entries(const CacheQuery& query, int head, int first, int n, bool* hidden) {
+    if (query.sliding_window == 0) {
+        return nullptr;
+    }
+    const int32_t* position =
+        query.position + static_cast<size_t>(head) * static_cast<size_t>(query.position_stride) + first;
+    for (int j = 0; j < n; ++j) {
+        hidden[j] = query.query_position - position[j] >= query.sliding_window;
+    }
+    return hidden;
+}
+
+/// Query heads [first_head, first_head + group), all of key/value head `head_kv`, over entries [begin, end).
+void attend_group(const CacheQuery& query, int head_kv, int first_head, int group, int begin, int end, int dim,
+                  bool widen, cache::Scratch& scratch, float* partial) {
+    auto* out = scratch.outputs.as<float>();
+    auto* widened = widen ? scratch.widened.as<float>() : nullptr;
+    float max[cache::max_group];
+    float sum[cache::max_group] = {};
+    bool hidden_storage[cache::block_entries];
+    std::fill(max, max + group, -std::numeric_limits<float>::infinity());
+    std::fill(out, out + group * dim, 0.0F);
+    for (int first = begin; first < end; first += cache::block_entries) {
+        const int n = std::min(cache::block_entries, end - first);
+        const bool* hidden = hidden_entries(query, head_kv, first, n, hidden_storage);
+        if (hidden != nullptr && std::all_of(hidden, hidden + n, [](bool h) { return h; })) {
+            continue;
+        }
+        const float* q = scratch.queries.as<float>() + first_head * dim;
+        auto* scores = scratch.scores.as<float>();
+        const cache::Rows k = rows_of(query.k, head_kv, first, n, query.head_dim, dim, widened);
+        const cache::Rows v = rows_of(query.v, head_kv, first, n, query.head_dim, dim,
+                                      widen ? widened + cache::block_entries * dim : nullptr);
+        if (widen || query.k.type == KvType::f32) {
+            attend_block_for<float>(group)(k, v, hidden, n, dim, q, scores, max, sum, out);
+        } else {
+            attend_block_for<hwy::float16_t>(group)(k, v, hidden, n, dim, q, scores, max, sum, out);
+        }
+    }
+    for (int g = 0; g < group; ++g) {
+        float* target = partial + (first_head + g) * (2 + query.head_dim);
+        target[0] = max[g];
+        target[1] = sum[g];
+        std::copy(out + g * dim, out + g * dim + query.head_dim, target + 2);
+    }
+}
+
+void attend_share(const CacheQuery& query, float* partial, int begin, int end) {
+    const int lanes = static_cast<int>(hn::Lanes(DF()));
+    // Vectors must not run over a row's end, and one loop must do for K and V.
+    const bool widen = query.head_dim % lanes != 0 || query.k.type != query.v.type;
+    const int dim = widen ? round_up(query.head_dim, cache::row_step) : query.head_dim;
+    static thread_local cache::Scratch scratch;
+    const auto dim_size = static_cast<size_t>(dim);
+    auto* q = scratch.queries.reserve_as<float>(static_cast<size_t>(query.n_head) * dim_size);
+    scratch.outputs.reserve_as<float>(cache::max_group * dim_size);
+    scratch.scores.reserve_as<float>(cache::max_group * cache::block_entries);
+    scratch.widened.reserve_as<float>(widen ? 2 * cache::block_entries * dim_size : 0);
+    for (int h = 0; h < query.n_head; ++h) {
+        convert_row(query.q + h * query.head_dim, query.head_dim, query.scale * log2_e, GemmType::f32, q + h * dim,
+                    dim);
+    }
+    const int heads_per_kv = query.n_head / query.n_head_kv;
+    for (int head_kv = 0; head_kv < query.n_head_kv; ++head_kv) {
+        for (int g = 0; g < heads_per_kv; g += cache::max_group) {
+            attend_group(query, head_kv, head_kv * heads_per_kv + g, std::min(cache::max_group, heads_per_kv - g),
+                         begin, end, dim, widen, scratch, partial);
+        }
+    }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace fastkv::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fastkv::kernels {
+
+HWY_EXPORT(attend_share);
+
+size_t cache_attention_partial_size(int n_head, int head_dim, int nth) {
+    return static_cast<size_t>(nth) * static_cast<size_t>(n_head) * static_cast<size_t>(2 + head_dim);
+}
+
+void cache_attention_partial(const CacheQuery& query, float* partial, int ith, int nth) {
+    const int begin = static_cast<int>(int64_t{query.n_entry} * ith / nth);
+    const int end = static_cast<int>(int64_t{query.n_entry} * (ith + 1) / nth);
+    float* own = partial + cache_attention_partial_size(query.n_head, query.head_dim, ith);
+    HWY_DYNAMIC_DISPATCH(attend_share)(query, own, begin, end);
+}
+
+void cache_attention_merge(const float* partial, int n_head, int head_dim, int n_partial, float* out, int ith,
+                           int nth) {
+    const int row = 2 + head_dim;
+    const size_t thread_stride = cache_attention_partial_size(n_head, head_dim, 1);
+    for (int h = n_head * ith / nth; h < n_head * (ith + 1) / nth; ++h) {
+        const float* first = partial + h * row;
+        float max = -std::numeric_limits<float>::infinity();
+        for (int t = 0; t < n_partial; ++t) {
+            max = std::max(max, first[static_cast<size_t>(t) * thread_stride]);
+        }
+        float* target = out + h * head_dim;
+        std::fill(target, target + head_dim, 0.0F);
+        float sum = 0;
+        for (int t = 0; t < n_partial; ++t) {
+            const float* part = first + static_cast<size_t>(t) * thread_stride;
+            const float weight = std::exp2(part[0] - max);  // 0 for a thread that saw nothing
+            sum += weight * part[1];
+            for (int i = 0; i < head_dim; ++i) {
+                target[i] += weight * part[2 + i];
+            }
+        }
+        for (int i = 0; i < head_dim; ++i) {
+            target[i] /= sum;
+        }
+    }
+}
+
+}  // namespace fastkv::kernels
+#endif

@@ -1,0 +1,336 @@
+// Blockwise attention: scores of a run of keys by one product, one step of an online softmax, and one product with
+// the values, added to what the earlier runs gave.
+#include "kernels/prefill_attention.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "kernels/aligned_buffer.h"
+#include "kernels/product.h"
+#include "kernels/vector_ops.h"
+
+namespace fastkv::kernels {
+
+namespace {
+
+/// Keys and values are packed in units of this many keys; a product takes up to `max_run_keys`. Small units waste
+/// little at the causal edge, long runs keep the products at full speed.
+constexpr int unit_keys = 64;
+constexpr int max_run_keys = 512;
+/// Unit where packed units cannot be strung together to runs.
+constexpr int lone_unit_keys = 256;
+
+/// Values are multiplied in column groups of this width: within it, packed units of keys follow one another.
+constexpr int value_cols = 64;
+
+/// Rows of one product: the query rows of a block times the query heads that share a key/value head.
+constexpr int max_block_rows = 192;
+constexpr int max_block_queries = 128;
+
+/// Rows about to be packed lie this much further apart than they are long (see gemm.cpp).
+constexpr int stride_padding = 32;
+
+/// Whether operands packed in units of `unit_keys` keys, one behind the other, are what packing a whole run gives.
+/// That is a property of oneDNN's layouts, which differ between processors and versions: so it is tried out.
+bool try_units_concatenate(GemmType type, int n, int k, OperandOrder order) {
+    const bool keys_are_cols = order == OperandOrder::transposed;
+    const int n_unit = max_run_keys / unit_keys;
+    const int run_n = keys_are_cols ? max_run_keys : n;
+    const int run_k = keys_are_cols ? k : max_run_keys;
+    const int row_length = keys_are_cols ? k : n;  // of a source row, one key
+    const size_t row_bytes = static_cast<size_t>(row_length) * gemm_type_size(type);
+    const AlignedBuffer source(row_bytes * max_run_keys);
+    for (size_t i = 0; i < source.bytes() / sizeof(uint16_t); ++i) {
+        source.as<uint16_t>()[i] = static_cast<uint16_t>((i * 40503U) & 0x3FFFU);  // finite in either type
+    }
+    const size_t run_bytes = packed_operand_bytes(type, run_n, run_k);
+    const AlignedBuffer run(run_bytes);
+    const AlignedBuffer units(run_bytes);
+    pack_operand(type, run_n, run_k, order, source.data(), static_cast<size_t>(row_length), run.data());
+    for (size_t u = 0; u < static_cast<size_t>(n_unit); ++u) {
+        pack_operand(type, keys_are_cols ? unit_keys : n, keys_are_cols ? k : unit_keys, order,
+                     source.data() + u * unit_keys * row_bytes, static_cast<size_t>(row_length),
+                     units.data() + u * (run_bytes / static_cast<size_t>(n_unit)));
+    }
+    return std::memcmp(run.data(), units.data(), run_bytes) == 0;
+}
+
+bool units_concatenate(GemmType type, int key_length) {
+    static std::mutex mutex;
+    static std::map<std::pair<GemmType, int>, bool> known;
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto found = known.find({type, key_length});
+    if (found != known.end()) {
+        return found->second;
+    }
+    const SingleThread single;
+    const bool yes = try_units_concatenate(type, max_run_keys, key_length, OperandOrder::transposed) &&
+                     try_units_concatenate(type, value_cols, max_run_keys, OperandOrder::straight);
+    known[{type, key_length}] = yes;
+    return yes;
+}
+
+}  // namespace
+
+struct PackedKv::Impl {
+    GemmType type = GemmType::f32;
+    int head_dim = 0;
+    int key_length = 0;  ///< head_dim padded for the product with the queries
+    int n_group = 0;     ///< groups of value columns
+    int n_head_kv = 0;
+    int unit = 0;        ///< keys per packed unit
+    int run_units = 0;   ///< units that one product may take
+    int max_units = 0;   ///< per head
+    size_t k_unit_bytes = 0;
+    size_t v_unit_bytes = 0;
+    AlignedBuffer keys;    ///< [n_head_kv][max_units] packed operands [key_length][unit]
+    AlignedBuffer values;  ///< [n_head_kv][n_group][max_units] packed operands [unit][value_cols]
+
+    std::byte* key_unit(int head, int u) const {
+        return keys.data() + static_cast<size_t>(head * max_units + u) * k_unit_bytes;
+    }
+    std::byte* value_unit(int head, int group, int u) const {
+        return values.data() + static_cast<size_t>((head * n_group + group) * max_units + u) * v_unit_bytes;
+    }
+};
+
+PackedKv::PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows) : impl_(std::make_unique<Impl>()) {
+    Impl& kv = *impl_;
+    const SingleThread single;
+    kv.type = type;
+    kv.head_dim = head_dim;
+    kv.key_length = round_up(head_dim, product_k_step);
+    kv.n_group = (head_dim + value_cols - 1) / value_cols;
+    kv.n_head_kv = n_head_kv;
+    const bool runs = units_concatenate(type, kv.key_length);
+    kv.unit = runs ? unit_keys : lone_unit_keys;
+    kv.run_units = runs ? max_run_keys / unit_keys : 1;
+    kv.max_units = (max_rows + kv.unit - 1) / kv.unit;
+    kv.k_unit_bytes = packed_operand_bytes(type, kv.unit, kv.key_length);
+    kv.v_unit_bytes = packed_operand_bytes(type, value_cols, kv.unit);
+    const auto n_unit = static_cast<size_t>(n_head_kv) * static_cast<size_t>(kv.max_units);
+    kv.keys.reserve(n_unit * kv.k_unit_bytes);
+    kv.values.reserve(n_unit * static_cast<size_t>(kv.n_group) * kv.v_unit_bytes);
+}
+
+PackedKv::~PackedKv() = default;
+PackedKv::PackedKv(PackedKv&&) noexcept = default;
+PackedKv& PackedKv::operator=(PackedKv&&) noexcept = default;
+
+size_t PackedKv::bytes() const { return impl_->keys.bytes() + impl_->values.bytes(); }
+
+namespace {
+
+/// Converts keys [first, first + n_key) of `head` into rows `stride` values apart, zero up to `row_length` and for
+/// the keys beyond n_rows: what is multiplied by probability 0 must not be a NaN left in memory.
+void convert_keys(const KvView& view, int head, int first, int n_key, int n_rows, int head_dim, GemmType type,
+                  std::byte* target, int row_length, size_t stride) {
+    const auto* source = static_cast<const std::byte*>(view.data) + static_cast<size_t>(head) * view.head_stride;
+    const size_t stride_bytes = stride * gemm_type_size(type);
+    for (int i = 0; i < n_key; ++i) {
+        std::byte* row = target + static_cast<size_t>(i) * stride_bytes;
+        if (first + i < n_rows) {
+            convert_kv_row(source + static_cast<size_t>(first + i) * view.row_stride, view.type, head_dim, type, row,
+                           row_length);
+        } else {
+            std::memset(row, 0, static_cast<size_t>(row_length) * gemm_type_size(type));
+        }
+    }
+}
+
+}  // namespace
+
+void PackedKv::pack(const KvView& k, const KvView& v, int n_rows, int ith, int nth) {
+    const Impl& kv = *impl_;
+    const SingleThread single;
+    static thread_local AlignedBuffer scratch;  // [run of keys][padded row] of the products' type
+    const int value_length = kv.n_group * value_cols;
+    const auto key_stride = static_cast<size_t>(kv.key_length + stride_padding);
+    const auto value_stride = static_cast<size_t>(value_length + stride_padding);
+    const int n_unit = (n_rows + kv.unit - 1) / kv.unit;
+    const int n_run = (n_unit + kv.run_units - 1) / kv.run_units;
+    scratch.reserve(static_cast<size_t>(kv.run_units * kv.unit) * std::max(key_stride, value_stride) *
+                    gemm_type_size(kv.type));
+    for (int task = ith; task < kv.n_head_kv * n_run; task += nth) {
+        const int head = task / n_run;
+        const int u = task % n_run * kv.run_units;
+        const int n_key = std::min(kv.run_units, n_unit - u) * kv.unit;
+        convert_keys(k, head, u * kv.unit, n_key, n_rows, kv.head_dim, kv.type, scratch.data(), kv.key_length,
+                     key_stride);
+        pack_operand(kv.type, n_key, kv.key_length, OperandOrder::transposed, scratch.data(), key_stride,
+                     kv.key_unit(head, u));
+        convert_keys(v, head, u * kv.unit, n_key, n_rows, kv.head_dim, kv.type, scratch.data(), value_length,
+                     value_stride);
+        for (int group = 0; group < kv.n_group; ++group) {
+            const size_t offset = static_cast<size_t>(group * value_cols) * gemm_type_size(kv.type);
+            pack_operand(kv.type, value_cols, n_key, OperandOrder::straight, scratch.data() + offset, value_stride,
+                         kv.value_unit(head, group, u));
+        }
+    }
+}
+
+namespace {
+
+/// A block of queries under one key/value head: G = n_head / n_head_kv rows for each query, side by side.
+struct Block {
+    int head_kv = 0;
+    int first_query = 0;
+    int n_query = 0;
+};
+
+/// What one thread needs for a block of queries.
+struct Scratch {
+    AlignedBuffer queries;     ///< [rows][key_length] of the products' type
+    AlignedBuffer scores;      ///< [rows][keys of a run], then their probabilities in the products' type
+    AlignedBuffer outputs;     ///< [n_group][rows][value_cols]
+    AlignedBuffer statistics;  ///< max, sum and decay: [3][rows]
+};
+
+Scratch& thread_scratch() {
+    static thread_local Scratch scratch;
+    return scratch;
+}
+
+/// First key that the sliding window leaves to a query.
+int first_visible(const PrefillQueries& queries, int query) {
+    if (queries.sliding_window == 0) {
+        return 0;
+    }
+    const int32_t* own = queries.key_position + queries.key_row[query];
+    const int32_t* first =
+        std::upper_bound(queries.key_position, own, *own - queries.sliding_window);
+    return static_cast<int>(first - queries.key_position);
+}
+
+/// Puts -inf where a query must not look, for a run of `n_key` keys from `first_key` on. Runs well below the
+/// diagonal are left alone.
+void hide_keys(const PrefillQueries& queries, const Block& block, int group_size, int first_key, int n_key,
+               float* scores) {
+    constexpr float hidden = -std::numeric_limits<float>::infinity();
+    for (int i = 0; i < block.n_query; ++i) {
+        const int query = block.first_query + i;
+        const int begin = std::clamp(first_visible(queries, query) - first_key, 0, n_key);
+        const int end = std::clamp(queries.key_row[query] + 1 - first_key, begin, n_key);
+        if (begin == 0 && end == n_key) {
+            continue;
+        }
+        for (int g = 0; g < group_size; ++g) {
+            float* row = scores + static_cast<size_t>(i * group_size + g) * static_cast<size_t>(n_key);
+            std::fill(row, row + begin, hidden);
+            std::fill(row + end, row + n_key, hidden);
+        }
+    }
+}
+
+/// The block's query rows, scaled so that scores come out in powers of two.
+void load_queries(const PrefillQueries& queries, const PackedKv::Impl& kv, const Block& block, int group_size,
+                  int padded_rows, std::byte* target) {
+    const size_t row_bytes = static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type);
+    const auto head_dim = static_cast<size_t>(kv.head_dim);
+    int row = 0;
+    for (int i = 0; i < block.n_query; ++i) {
+        const size_t first_head = static_cast<size_t>(block.first_query + i) * static_cast<size_t>(queries.n_head) +
+                                  static_cast<size_t>(block.head_kv * group_size);
+        for (int g = 0; g < group_size; ++g, ++row) {
+            convert_row(queries.q + (first_head + static_cast<size_t>(g)) * head_dim, kv.head_dim,
+                        queries.scale * log2_e, kv.type, target + static_cast<size_t>(row) * row_bytes,
+                        kv.key_length);
+        }
+    }
+    std::memset(target + static_cast<size_t>(row) * row_bytes, 0,
+                static_cast<size_t>(padded_rows - row) * row_bytes);
+}
+
+void store_outputs(const PrefillQueries& queries, const PackedKv::Impl& kv, const Block& block, int group_size,
+                   int padded_rows, const float* outputs, const float* sum) {
+    for (int i = 0; i < block.n_query; ++i) {
+        for (int g = 0; g < group_size; ++g) {
+            const int row = i * group_size + g;
+            const int head = block.head_kv * group_size + g;
+            float* out = queries.out + (static_cast<size_t>(block.first_query + i) *
+                                            static_cast<size_t>(queries.n_head) +
+                                        static_cast<size_t>(head)) *
+                                           static_cast<size_t>(kv.head_dim);
+            for (int group = 0; group < kv.n_group; ++group) {
+                const float* from =
+                    outputs + static_cast<size_t>(group * padded_rows + row) * static_cast<size_t>(value_cols);
+                const int first_col = group * value_cols;
+                convert_row(from, std::min(value_cols, kv.head_dim - first_col), 1.0F / sum[row], GemmType::f32,
+                            out + first_col, std::min(value_cols, kv.head_dim - first_col));
+            }
+        }
+    }
+}
+
+void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block& block, int group_size) {
+    const int rows = block.n_query * group_size;
+    const int padded_rows = round_up(rows, product_m_step);
+    const auto n_row = static_cast<size_t>(padded_rows);
+    const auto run_keys = static_cast<size_t>(kv.run_units * kv.unit);
+    const size_t value = gemm_type_size(kv.type);
+    Scratch& scratch = thread_scratch();
+    scratch.queries.reserve(n_row * static_cast<size_t>(kv.key_length) * value);
+    auto* scores = scratch.scores.reserve_as<float>(n_row * run_keys);
+    const size_t n_output = static_cast<size_t>(kv.n_group) * n_row * value_cols;
+    auto* outputs = scratch.outputs.reserve_as<float>(n_output);
+    auto* max = scratch.statistics.reserve_as<float>(3 * n_row);
+    float* sum = max + n_row;
+    float* decay = sum + n_row;
+    std::fill(max, max + n_row, -std::numeric_limits<float>::infinity());
+    std::fill(sum, sum + n_row, 0.0F);
+    load_queries(queries, kv, block, group_size, padded_rows, scratch.queries.data());
+
+    const int begin = first_visible(queries, block.first_query) / kv.unit;
+    const int end = queries.key_row[block.first_query + block.n_query - 1] / kv.unit + 1;
+    const int n_run = (end - begin + kv.run_units - 1) / kv.run_units;
+    const int step = (end - begin + n_run - 1) / n_run;  // runs of about equal length
+    for (int u = begin; u < end; u += step) {
+        const int n_key = std::min(step, end - u) * kv.unit;
+        multiply({kv.type, padded_rows, n_key, kv.key_length, false}, scratch.queries.data(),
+                 kv.key_unit(block.head_kv, u), scores);
+        hide_keys(queries, block, group_size, u * kv.unit, n_key, scores);
+        softmax_step(scores, padded_rows, n_key, kv.type, max, sum, decay);
+        for (int group = 0; group < kv.n_group; ++group) {
+            float* part = outputs + static_cast<size_t>(group) * n_row * value_cols;
+            const bool accumulate = u != begin;
+            if (accumulate) {
+                scale_rows(part, padded_rows, value_cols, decay);
+            }
+            multiply({kv.type, padded_rows, value_cols, n_key, accumulate}, scores,
+                     kv.value_unit(block.head_kv, group, u), part);
+        }
+    }
+    store_outputs(queries, kv, block, group_size, padded_rows, outputs, sum);
+}
+
+}  // namespace
+
+void prefill_attention(const PackedKv& packed, const PrefillQueries& queries, int ith, int nth) {
+    const PackedKv::Impl& kv = packed.impl();
+    const SingleThread single;
+    const int group_size = queries.n_head / kv.n_head_kv;
+    int block_queries = std::clamp(max_block_rows / group_size, 1, max_block_queries);
+    if (block_queries > product_m_step) {
+        block_queries = block_queries / product_m_step * product_m_step;
+    }
+    const int n_block = (queries.n_query + block_queries - 1) / block_queries;
+    // Later queries see more keys. Tasks are dealt out from the dearest to the cheapest, to and fro, so that each
+    // thread's sum is the same to within the cheapest ones.
+    const int n_task = n_block * kv.n_head_kv;
+    for (int task = 0; task < n_task; ++task) {
+        const int turn = task / nth;
+        const int place = task % nth;
+        if ((turn % 2 == 0 ? place : nth - 1 - place) != ith) {
+            continue;
+        }
+        const int first = (n_block - 1 - task / kv.n_head_kv) * block_queries;
+        const Block block{task % kv.n_head_kv, first, std::min(block_queries, queries.n_query - first)};
+        attend(kv, queries, block, group_size);
+    }
+}
+
+}  // namespace fastkv::kernels

@@ -1,0 +1,66 @@
+// Causal attention of many query rows over one layer's full K and V, block by block with an online softmax:
+// never more than one block of scores per thread in memory, blocks that are masked as a whole are skipped.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "kernels/gemm.h"
+
+namespace fastkv::kernels {
+
+/// Type of the stored K and V rows.
+enum class KvType { f32, f16 };
+
+inline size_t kv_type_size(KvType type) { return type == KvType::f32 ? 4 : 2; }
+
+/// K or V of one layer, as the cache holds it: row `i` of head `h` is `head_dim` values at
+/// data + h·head_stride + i·row_stride (strides in bytes).
+struct KvView {
+    const void* data = nullptr;
+    KvType type = KvType::f16;
+    size_t row_stride = 0;
+    size_t head_stride = 0;
+};
+
+/// K and V of one layer packed into blocks of keys for the products of the attention. Sized once for the longest
+/// layer and reused.
+class PackedKv {
+  public:
+    PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows);
+    ~PackedKv();
+    PackedKv(PackedKv&&) noexcept;
+    PackedKv& operator=(PackedKv&&) noexcept;
+
+    size_t bytes() const;  ///< allocated
+
+    /// Packs rows [0, n_rows) of all heads: this thread's share of the blocks. To be finished by all threads
+    /// before prefill_attention() begins.
+    void pack(const KvView& k, const KvView& v, int n_rows, int ith, int nth);
+
+    struct Impl;
+    Impl& impl() const { return *impl_; }
+
+  private:
+    std::unique_ptr<Impl> impl_;
+};
+
+/// The query side. Query i sees key j if j <= key_row[i] and, with a sliding window, if
+/// key_position[key_row[i]] - key_position[j] < sliding_window.
+struct PrefillQueries {
+    const float* q = nullptr;             ///< [n_query][n_head][head_dim], rotated
+    float* out = nullptr;                 ///< [n_query][n_head][head_dim]
+    const int32_t* key_row = nullptr;     ///< [n_query] the row of each query among the keys, ascending
+    const int32_t* key_position = nullptr;  ///< [n_rows] original positions of the keys, ascending
+    int n_query = 0;
+    int n_head = 0;                       ///< query head h reads key/value head h / (n_head / n_head_kv)
+    float scale = 0;                      ///< 1 / sqrt(head_dim)
+    int sliding_window = 0;               ///< 0: none
+};
+
+/// out = softmax(scale · q·Kᵀ, masked)·V: this thread's share, balanced by the keys that each block of queries
+/// really sees.
+void prefill_attention(const PackedKv& kv, const PrefillQueries& queries, int ith, int nth);
+
+}  // namespace fastkv::kernels

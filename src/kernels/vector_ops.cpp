@@ -1,0 +1,232 @@
+// Written once with Highway, compiled for every instruction set, chosen when the program runs.
+#include "kernels/vector_ops.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/vector_ops.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/exp2-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace fastkv::kernels {
+namespace HWY_NAMESPACE {
+
+using DF = hn::ScalableTag<float>;
+using VF = hn::Vec<DF>;
+
+uint16_t bf16_of(float value) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &value, sizeof(bits));
+    return static_cast<uint16_t>((bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16);
+}
+
+#if HWY_TARGET == HWY_SCALAR  // has no narrower vectors to put together
+HWY_INLINE void store_bf16_even(VF lower, VF upper, uint16_t* target) {
+    target[0] = bf16_of(hn::GetLane(lower));
+    target[1] = bf16_of(hn::GetLane(upper));
+}
+
+HWY_INLINE void store_bf16_up(VF lower, VF upper, uint16_t* target) { store_bf16_even(lower, upper, target); }
+#else
+/// The upper halves of the words of two vectors: bf16, once they are rounded.
+HWY_INLINE void store_upper_halves(hn::Vec<hn::RebindToUnsigned<DF>> a, hn::Vec<hn::RebindToUnsigned<DF>> b,
+                                   uint16_t* target) {
+    const hn::Repartition<uint16_t, DF> d16;
+    hn::StoreU(hn::ConcatOdd(d16, hn::BitCast(d16, b), hn::BitCast(d16, a)), d16, target);
+}
+
+/// Two vectors of float32, rounded to nearest even, as one of bf16.
+HWY_INLINE void store_bf16_even(VF lower, VF upper, uint16_t* target) {
+    const hn::RebindToUnsigned<DF> du;
+    const auto round = [&](VF v) HWY_ATTR {
+        const auto bits = hn::BitCast(du, v);
+        const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1U));
+        return hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFFU)));
+    };
+    store_upper_halves(round(lower), round(upper), target);
+}
+
+/// The same for probabilities: ties go up, which costs one instruction instead of four.
+HWY_INLINE void store_bf16_up(VF lower, VF upper, uint16_t* target) {
+    const hn::RebindToUnsigned<DF> du;
+    const auto half = hn::Set(du, 0x8000U);
+    store_upper_halves(hn::Add(hn::BitCast(du, lower), half), hn::Add(hn::BitCast(du, upper), half), target);
+}
+#endif
+
+HWY_INLINE VF load(const float* p) { return hn::LoadU(DF(), p); }
+HWY_INLINE VF load(const hwy::float16_t* p) {
+    return hn::PromoteTo(DF(), hn::LoadU(hn::Rebind<hwy::float16_t, DF>(), p));
+}
+
+/// Two vectors from `source` on, times factor, stored as the target's type.
+template <class From>
+HWY_INLINE void convert_pair(const From* source, VF factor, uint16_t* target) {
+    const size_t lanes = hn::Lanes(DF());
+    store_bf16_even(hn::Mul(load(source), factor), hn::Mul(load(source + lanes), factor), target);
+}
+template <class From>
+HWY_INLINE void convert_pair(const From* source, VF factor, float* target) {
+    const DF d;
+    const size_t lanes = hn::Lanes(d);
+    hn::StoreU(hn::Mul(load(source), factor), d, target);
+    hn::StoreU(hn::Mul(load(source + lanes), factor), d, target + lanes);
+}
+
+template <class From, class To>
+void convert(const From* source, int n, float factor, To* target, int n_padded) {
+    const DF d;
+    const int step = 2 * static_cast<int>(hn::Lanes(d));
+    const VF vector_factor = hn::Set(d, factor);
+    int i = 0;
+    for (; i + step <= n; i += step) {
+        convert_pair(source + i, vector_factor, target + i);
+    }
+    if (i < n) {  // the rest by way of whole vectors
+        From from[2 * hn::MaxLanes(d)] = {};
+        To to[2 * hn::MaxLanes(d)];
+        std::memcpy(from, source + i, static_cast<size_t>(n - i) * sizeof(From));
+        convert_pair(from, vector_factor, to);
+        std::memcpy(target + i, to, static_cast<size_t>(n - i) * sizeof(To));
+    }
+    std::fill(target + n, target + n_padded, To{});
+}
+
+template <class From>
+void convert_any(const From* source, int n, float factor, GemmType type, void* target, int n_padded) {
+    if (type == GemmType::bf16) {
+        convert(source, n, factor, static_cast<uint16_t*>(target), n_padded);
+    } else {
+        convert(source, n, factor, static_cast<float*>(target), n_padded);
+    }
+}
+
+void convert_f32(const float* source, int n, float factor, GemmType type, void* target, int n_padded) {
+    convert_any(source, n, factor, type, target, n_padded);
+}
+
+void convert_f16(const hwy::float16_t* source, int n, GemmType type, void* target, int n_padded) {
+    convert_any(source, n, 1.0F, type, target, n_padded);
+}
+
+HWY_INLINE float max_of(const float* row, int cols) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    VF a = hn::LoadU(d, row);
+    VF b = a;
+    for (int i = 0; i + 2 * lanes <= cols; i += 2 * lanes) {
+        a = hn::Max(a, hn::LoadU(d, row + i));
+        b = hn::Max(b, hn::LoadU(d, row + i + lanes));
+    }
+    return hn::GetLane(hn::MaxOfLanes(d, hn::Max(a, b)));
+}
+
+/// 2^(score - max) of one row into `target`; returns their sum.
+template <class T>
+HWY_INLINE float exponentials(const float* row, int cols, float max, T* target) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    const VF vector_max = hn::Set(d, max);
+    VF sum_a = hn::Zero(d);
+    VF sum_b = hn::Zero(d);
+    constexpr Exp2 precision = sizeof(T) == 2 ? Exp2::fast : Exp2::exact;
+    for (int i = 0; i + 2 * lanes <= cols; i += 2 * lanes) {
+        const VF a = exp2<precision>(d, hn::Sub(hn::LoadU(d, row + i), vector_max));
+        const VF b = exp2<precision>(d, hn::Sub(hn::LoadU(d, row + i + lanes), vector_max));
+        sum_a = hn::Add(sum_a, a);
+        sum_b = hn::Add(sum_b, b);
+        if constexpr (sizeof(T) == 2) {
+            store_bf16_up(a, b, target + i);
+        } else {
+            hn::StoreU(a, d, target + i);
+            hn::StoreU(b, d, target + i + lanes);
+        }
+    }
+    return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum_a, sum_b)));
+}
+
+/// Row by row, and within a row from left to right, a probability is written where only scores that have been used
+/// already were: in place works for narrower types too.
+template <class T>
+HWY_INLINE void softmax_rows(float* scores, int rows, int cols, float* max, float* sum, float* decay) {
+    for (int r = 0; r < rows; ++r) {
+        const size_t offset = static_cast<size_t>(r) * static_cast<size_t>(cols);
+        const float* row = scores + offset;
+        const float block_max = max_of(row, cols);
+        decay[r] = 1.0F;
+        if (block_max > max[r]) {
+            decay[r] = std::exp2(max[r] - block_max);
+            sum[r] *= decay[r];
+            max[r] = block_max;
+        }
+        // A row that has seen no key yet has max = -inf: any other reference makes its probabilities 0.
+        const float reference = std::isinf(max[r]) ? 0.0F : max[r];
+        sum[r] += exponentials(row, cols, reference, reinterpret_cast<T*>(scores) + offset);
+    }
+}
+
+void softmax_any(float* scores, int rows, int cols, GemmType type, float* max, float* sum, float* decay) {
+    if (type == GemmType::bf16) {
+        softmax_rows<uint16_t>(scores, rows, cols, max, sum, decay);
+    } else {
+        softmax_rows<float>(scores, rows, cols, max, sum, decay);
+    }
+}
+
+void scale_all_rows(float* x, int rows, int cols, const float* factor) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    for (int r = 0; r < rows; ++r) {
+        if (factor[r] == 1.0F) {
+            continue;
+        }
+        float* row = x + static_cast<size_t>(r) * static_cast<size_t>(cols);
+        const VF vector_factor = hn::Set(d, factor[r]);
+        for (int i = 0; i + lanes <= cols; i += lanes) {
+            hn::StoreU(hn::Mul(hn::LoadU(d, row + i), vector_factor), d, row + i);
+        }
+    }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace fastkv::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fastkv::kernels {
+
+HWY_EXPORT(convert_f32);
+HWY_EXPORT(convert_f16);
+HWY_EXPORT(softmax_any);
+HWY_EXPORT(scale_all_rows);
+
+void convert_row(const float* source, int n, float factor, GemmType type, void* target, int n_padded) {
+    HWY_DYNAMIC_DISPATCH(convert_f32)(source, n, factor, type, target, n_padded);
+}
+
+void convert_kv_row(const void* source, KvType source_type, int n, GemmType type, void* target, int n_padded) {
+    if (source_type == KvType::f32) {
+        convert_row(static_cast<const float*>(source), n, 1.0F, type, target, n_padded);
+    } else {
+        HWY_DYNAMIC_DISPATCH(convert_f16)
+        (static_cast<const hwy::float16_t*>(source), n, type, target, n_padded);
+    }
+}
+
+void softmax_step(float* scores, int rows, int cols, GemmType type, float* max, float* sum, float* decay) {
+    HWY_DYNAMIC_DISPATCH(softmax_any)(scores, rows, cols, type, max, sum, decay);
+}
+
+void scale_rows(float* x, int rows, int cols, const float* factor) {
+    HWY_DYNAMIC_DISPATCH(scale_all_rows)(x, rows, cols, factor);
+}
+
+}  // namespace fastkv::kernels
+#endif

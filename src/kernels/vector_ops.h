@@ -1,0 +1,29 @@
+// The vector loops between the products: conversions, the softmax of a block of scores, rescaling.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/gemm.h"
+#include "kernels/prefill_attention.h"
+
+namespace fastkv::kernels {
+
+constexpr float log2_e = 1.4426950408889634F;
+
+/// target[i] = source[i]·factor for i < n in `type` (bf16: round to nearest even), 0 for n <= i < n_padded.
+void convert_row(const float* source, int n, float factor, GemmType type, void* target, int n_padded);
+
+/// The same from a stored row of K or V, unscaled.
+void convert_kv_row(const void* source, KvType source_type, int n, GemmType type, void* target, int n_padded);
+
+/// One step of the online softmax, in powers of two and in place: scores [rows][cols] become probabilities
+/// [rows][cols] of `type` relative to the running maximum (bf16 ones fill the first half of the memory: the block
+/// stays in the cache). max [rows] and sum [rows] are brought up to date; decay [rows] is what outputs so far have to
+/// be multiplied by (1 for most rows). cols is a multiple of 64. Scores of -inf get a probability of 0, in bf16 of at
+/// most 2^-126; a row that has seen nothing else keeps max = -inf.
+void softmax_step(float* scores, int rows, int cols, GemmType type, float* max, float* sum, float* decay);
+
+/// x [rows][cols]: row r is multiplied by factor[r]. cols is a multiple of 64.
+void scale_rows(float* x, int rows, int cols, const float* factor);
+
+}  // namespace fastkv::kernels

@@ -1,0 +1,24 @@
+// How much memory there is, asked before it is taken.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace fastkv {
+
+/// Bytes that this process can still take: what the system calls available, within the limits of its control
+/// group and its address space. A huge number where the system does not say.
+uint64_t available_memory();
+
+/// The largest resident set of the process so far, in bytes; 0 where the system does not say.
+uint64_t peak_rss_bytes();
+
+/// "1.5 GiB", "12.0 MiB", "300 bytes".
+std::string format_bytes(uint64_t bytes);
+
+/// Throws Error(failure) unless `bytes` are available: "not enough memory: WHAT needs 0.6 GiB, 0.2 GiB is
+/// available". `advice` says what could be done instead.
+void require_memory(uint64_t bytes, const std::string& what,
+                    const std::string& advice = "use a smaller model or a shorter prompt");
+
+}  // namespace fastkv

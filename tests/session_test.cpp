@@ -1,0 +1,324 @@
+// Sessions on tiny random models: what must hold for any model, any length, any operators.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "fastkv/fastkv.h"
+#include "support/tiny_model.h"
+
+namespace fastkv {
+namespace {
+
+using test::TinyModel;
+
+std::vector<Token> random_tokens(const Model& model, int count, uint32_t seed = 1) {
+    std::mt19937 random(seed);
+    std::uniform_int_distribution<Token> token(3, model.hparams().n_vocab - 1);
+    std::vector<Token> tokens(static_cast<size_t>(count));
+    for (Token& t : tokens) t = token(random);
+    return tokens;
+}
+
+Model load(const std::string& path, Compute compute = Compute::f32, Ops ops = Ops::automatic, int n_threads = 2) {
+    ModelParams params;
+    params.compute = compute;
+    params.ops = ops;
+    params.n_threads = n_threads;
+    return Model::load(path, params);
+}
+
+double largest_difference(std::span<const float> a, std::span<const float> b) {
+    EXPECT_EQ(a.size(), b.size());
+    double largest = 0;
+    for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(double(a[i]) - double(b[i])));
+    return largest;
+}
+
+Token best(std::span<const float> logits) {
+    return Token(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+MethodParams fastkv(double retain_rate, double tsp_rate, int window = 8, int kernel = 7) {
+    MethodParams params;
+    params.retain_rate = retain_rate;
+    params.tsp_rate = tsp_rate;
+    params.window = window;
+    params.kernel = kernel;
+    return params;
+}
+
+class Sessions : public ::testing::Test {
+  protected:
+    std::string file_ = test::write_tiny_model(TinyModel{.n_layer = 4});
+    Model model_ = load(file_);
+};
+
+TEST_F(Sessions, DecodingContinuesThePrefill) {
+    const auto tokens = random_tokens(model_, 300);
+    Session whole(model_, {.method = "fullkv"});
+    whole.prefill(tokens);
+    Session step_by_step(model_, {.method = "fullkv"}, {.n_predict = 4});  // the cache must grow on the way
+    step_by_step.prefill(std::span(tokens).first(20));
+    for (size_t i = 20; i < tokens.size(); ++i) step_by_step.decode(tokens[i]);
+    EXPECT_EQ(step_by_step.n_past(), whole.n_past());
+    EXPECT_LT(largest_difference(whole.logits(), step_by_step.logits()), 1e-3);
+}
+
+TEST_F(Sessions, OnGgmlsOperatorsDecodingContinuesThePrefill) {
+    const Model model = load(file_, Compute::f32, Ops::standard);
+    const auto tokens = random_tokens(model, 600);
+    Session whole(model_, {.method = "fullkv"});
+    whole.prefill(tokens);
+    Session step_by_step(model, {.method = "fullkv"}, {.n_predict = 4});
+    step_by_step.prefill(std::span(tokens).first(20));
+    for (size_t i = 20; i < tokens.size(); ++i) step_by_step.decode(tokens[i]);
+    EXPECT_LT(largest_difference(whole.logits(), step_by_step.logits()), 1e-3);
+}
+
+TEST_F(Sessions, RetainingAllIsFullKv) {
+    const auto tokens = random_tokens(model_, 257);
+    Session full(model_, {.method = "fullkv"});
+    Session all(model_, fastkv(1.0, 1.0));
+    full.prefill(tokens);
+    all.prefill(tokens);
+    for (size_t layer = 0; layer < full.layers().size(); ++layer) {
+        EXPECT_EQ(full.layers()[layer].kept, all.layers()[layer].kept);
+        EXPECT_TRUE(all.layers()[layer].propagated.empty());
+    }
+    for (int i = 0; i < 5; ++i) {
+        EXPECT_EQ(largest_difference(full.logits(), all.logits()), 0);
+        const Token next = best(full.logits());
+        full.decode(next);
+        all.decode(next);
+    }
+}
+
+TEST_F(Sessions, CachesTheBudgetOfEveryLayer) {
+    for (int n : {81, 200, 1000}) {
+        Session session(model_, fastkv(0.1, 0.3));
+        session.prefill(random_tokens(model_, n));
+        const int propagated = int(n * 0.3);
+        for (int layer = 0; layer < 4; ++layer) {
+            const LayerReport& report = session.layers()[size_t(layer)];
+            const bool above = layer > 1;  // the default TSP layer of 4 is 1
+            EXPECT_EQ(report.rows, above ? propagated : n);
+            const int budget = above ? int(propagated * (0.1 / 0.3)) : int(n * 0.1);
+            EXPECT_EQ(report.cached, budget < 8 ? report.rows : budget) << n << " tokens, layer " << layer;
+            EXPECT_EQ(report.propagated.size(), size_t(layer == 1 ? propagated : 0));
+            for (int head = 0; head < report.n_head_cached; ++head) {
+                const auto& kept = report.kept_by(head);
+                EXPECT_TRUE(std::is_sorted(kept.begin(), kept.end()));
+                EXPECT_EQ(std::adjacent_find(kept.begin(), kept.end()), kept.end());
+                for (int i = 0; i < 8; ++i) EXPECT_EQ(kept[kept.size() - 8 + size_t(i)], n - 8 + i);  // the window
+            }
+        }
+        EXPECT_EQ(session.memory().kv_cache_bytes, estimate(model_, fastkv(0.1, 0.3), n).kv_cache_bytes);
+    }
+}
+
+TEST_F(Sessions, ShortPromptsKeepEverything) {
+    for (int n : {1, 2, 7, 8, 9, 40, 79}) {
+        Session full(model_, {.method = "fullkv"});
+        Session session(model_, fastkv(0.1, 0.1));
+        const auto tokens = random_tokens(model_, n);
+        full.prefill(tokens);
+        session.prefill(tokens);
+        for (const LayerReport& report : session.layers()) EXPECT_EQ(report.cached, n);
+        EXPECT_EQ(largest_difference(full.logits(), session.logits()), 0) << n;
+        session.decode(best(session.logits()));
+        EXPECT_EQ(session.n_past(), n + 1);
+    }
+}
+
+TEST_F(Sessions, PropagationOffKeepsAllRows) {
+    MethodParams params;
+    params.retain_rate = 0.1;
+    params.tsp_layer = TspLayer::off;
+    Session session(model_, params);
+    Session full(model_, {.method = "fullkv"});
+    const auto tokens = random_tokens(model_, 400);
+    session.prefill(tokens);
+    full.prefill(tokens);
+    for (const LayerReport& report : session.layers()) {
+        EXPECT_EQ(report.rows, 400);
+        EXPECT_EQ(report.cached, 40);
+    }
+    // compression happens behind the attention: the first token is FullKV's
+    EXPECT_EQ(largest_difference(full.logits(), session.logits()), 0);
+}
+
+TEST_F(Sessions, ConstantBudgetLeavesShortPromptsAlone) {
+    MethodParams params;
+    params.budget = 128;
+    params.tsp_len = 100;
+    Session below(model_, params);
+    below.prefill(random_tokens(model_, 127));
+    for (const LayerReport& report : below.layers()) EXPECT_EQ(report.cached, 127);
+    Session above(model_, params);
+    above.prefill(random_tokens(model_, 300));
+    EXPECT_EQ(above.layers()[0].cached, 128);
+    EXPECT_EQ(above.layers()[1].propagated.size(), 100u);
+    EXPECT_EQ(above.layers()[3].cached, 100);  // fewer rows than the budget
+}
+
+TEST_F(Sessions, TheLastLayerMayPropagate) {
+    MethodParams params = fastkv(0.1, 0.2);
+    params.tsp_layer = 3;
+    Session session(model_, params);
+    Session off(model_, [] {
+        MethodParams p;
+        p.retain_rate = 0.1;
+        p.tsp_layer = TspLayer::off;
+        return p;
+    }());
+    const auto tokens = random_tokens(model_, 200);
+    session.prefill(tokens);
+    off.prefill(tokens);
+    EXPECT_EQ(session.layers()[3].propagated.size(), 40u);
+    EXPECT_EQ(largest_difference(session.logits(), off.logits()), 0);
+}
+
+/// The share of positions of `a` that `b` keeps too, over all layers and heads.
+double overlap(const Session& a, const Session& b) {
+    size_t both = 0, all = 0;
+    for (size_t layer = 0; layer < a.layers().size(); ++layer) {
+        for (int head = 0; head < a.layers()[layer].n_head_cached; ++head) {
+            const auto& x = a.layers()[layer].kept_by(head);
+            const auto& y = b.layers()[layer].kept_by(head);
+            std::vector<int> common;
+            std::set_intersection(x.begin(), x.end(), y.begin(), y.end(), std::back_inserter(common));
+            both += common.size();
+            all += x.size();
+        }
+    }
+    return double(both) / double(all);
+}
+
+struct Shape {
+    const char* name;
+    TinyModel model;
+};
+
+class Operators : public ::testing::TestWithParam<Shape> {};
+
+// fastkv's kernels against ggml's operators, prefill, selection and decoding.
+TEST_P(Operators, AgreeInFloat32) {
+    const std::string file = test::write_tiny_model(GetParam().model);
+    const Model own = load(file, Compute::f32, Ops::automatic);
+    const Model ggml = load(file, Compute::f32, Ops::standard);
+    const auto tokens = random_tokens(own, 700);
+    Session a(own, fastkv(0.15, 0.3)), b(ggml, fastkv(0.15, 0.3));
+    a.prefill(tokens);
+    b.prefill(tokens);
+    EXPECT_GE(overlap(a, b), 0.998);
+    for (int i = 0; i < 8; ++i) {
+        EXPECT_LT(largest_difference(a.logits(), b.logits()), 2e-2);
+        const Token next = best(a.logits());
+        a.decode(next);
+        b.decode(next);
+    }
+}
+
+TEST_P(Operators, ThreadsDoNotChangeTheResult) {
+    const std::string file = test::write_tiny_model(GetParam().model);
+    const auto one = load(file, Compute::automatic, Ops::automatic, 1);
+    const auto three = load(file, Compute::automatic, Ops::automatic, 3);
+    const auto tokens = random_tokens(one, 500);
+    Session a(one, fastkv(0.15, 0.3)), b(three, fastkv(0.15, 0.3));
+    a.prefill(tokens);
+    b.prefill(tokens);
+    EXPECT_GE(overlap(a, b), 0.99);
+    a.decode(5);
+    b.decode(5);
+    EXPECT_LT(largest_difference(a.logits(), b.logits()), 5e-2);
+}
+
+std::vector<Shape> shapes() {
+    return {
+        {"Llama", TinyModel{.n_layer = 4}},
+        {"OddHeads", TinyModel{.n_layer = 3, .n_embd = 96, .n_head = 6, .n_head_kv = 2, .head_dim = 20}},
+        {"Qwen2", TinyModel{.arch = "qwen2", .n_layer = 3, .n_embd = 224, .n_head = 7, .n_head_kv = 1, .head_dim = 32, .qkv_bias = true}},
+        {"SlidingWindow", TinyModel{.n_layer = 3, .sliding_window = 100}},
+        {"Quantised", TinyModel{.n_layer = 3, .type = GGML_TYPE_Q8_0}},
+    };
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Operators, ::testing::ValuesIn(shapes()),
+                         [](const auto& param) { return param.param.name; });
+
+TEST_F(Sessions, AllLogitsEndWithTheLast) {
+    SessionParams params;
+    params.all_logits = true;
+    const auto tokens = random_tokens(model_, 150);
+    Session all(model_, {.method = "fullkv"}, params);
+    Session last(model_, {.method = "fullkv"});
+    all.prefill(tokens);
+    last.prefill(tokens);
+    const size_t n_vocab = size_t(model_.hparams().n_vocab);
+    ASSERT_EQ(all.all_logits().size(), 150 * n_vocab);
+    EXPECT_LT(largest_difference(all.all_logits().last(n_vocab), last.logits()), 1e-3);
+    Session propagating(model_, fastkv(0.1, 0.2), params);
+    EXPECT_THROW(propagating.prefill(tokens), Error);
+}
+
+TEST_F(Sessions, CancellingLeavesTheSessionEmpty) {
+    Session session(model_, fastkv(0.2, 0.4));
+    const auto tokens = random_tokens(model_, 600);
+    int calls = 0;
+    try {
+        session.prefill(tokens, [&](const PrefillProgress&) { return ++calls < 3; });
+        FAIL() << "not cancelled";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::cancelled);
+    }
+    EXPECT_EQ(calls, 3);
+    EXPECT_EQ(session.n_past(), 0);
+    EXPECT_THROW(session.decode(4), Error);
+    session.prefill(tokens);  // and it can be used again
+    Session fresh(model_, fastkv(0.2, 0.4));
+    fresh.prefill(tokens);
+    EXPECT_EQ(largest_difference(session.logits(), fresh.logits()), 0);
+}
+
+TEST_F(Sessions, ProgressReachesItsTotal) {
+    Session session(model_, fastkv(0.2, 0.4));
+    PrefillProgress last;
+    session.prefill(random_tokens(model_, 900), [&](const PrefillProgress& progress) {
+        EXPECT_GE(progress.rows_done, last.rows_done);
+        EXPECT_LE(progress.rows_done, progress.rows_total);
+        last = progress;
+        return true;
+    });
+    EXPECT_EQ(last.rows_done, last.rows_total);
+    EXPECT_EQ(last.rows_total, 2 * 900 + 2 * 360);
+}
+
+TEST_F(Sessions, RefusesWhatCannotBe) {
+    Session session(model_, {.method = "fullkv"}, {.n_ctx = 64});
+    EXPECT_THROW(session.prefill({}), Error);
+    EXPECT_THROW(session.prefill(std::vector<Token>{1, -1}), Error);
+    EXPECT_THROW(session.prefill(std::vector<Token>{1, model_.hparams().n_vocab}), Error);
+    EXPECT_THROW(session.prefill(random_tokens(model_, 65)), Error);
+    session.prefill(random_tokens(model_, 63));
+    session.decode(3);
+    EXPECT_THROW(session.decode(3), Error);  // the context is full
+    EXPECT_THROW(Session(model_, {.method = "nokv"}), Error);
+}
+
+TEST_F(Sessions, PromptsOfOneModelDoNotMeet) {
+    Session a(model_, fastkv(0.2, 0.4)), b(model_, fastkv(0.2, 0.4));
+    const auto tokens = random_tokens(model_, 300, 1), others = random_tokens(model_, 300, 2);
+    a.prefill(tokens);
+    b.prefill(others);
+    a.decode(7);
+    b.decode(9);
+    Session alone(model_, fastkv(0.2, 0.4));
+    alone.prefill(tokens);
+    alone.decode(7);
+    EXPECT_EQ(largest_difference(a.logits(), alone.logits()), 0);
+}
+
+}  // namespace
+}  // namespace fastkv
