@@ -211,13 +211,13 @@ void bench_pack_weights(benchmark::State& state) {
     for (auto _ : state) {
         crew(nth).run([&](int ith) {
             for (int s = ith; s < weights.n_slab(); s += nth) {
-                weights.pack_slab(s, w.data() + static_cast<size_t>(s) * PackedWeights::slab_rows *
-                                                    static_cast<size_t>(k));
+                weights.pack_slab(s, w.data() +
+                                         static_cast<size_t>(s) * PackedWeights::slab_rows * static_cast<size_t>(k));
             }
         });
     }
-    state.counters["Gvalues/s"] = benchmark::Counter(
-        1e-9 * n * k * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+    state.counters["Gvalues/s"] =
+        benchmark::Counter(1e-9 * n * k * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 
 // Arguments: bits, rows, head_dim, n_head, n_head_kv, threads. Counts the operations that a causal mask leaves.
@@ -241,8 +241,8 @@ void bench_prefill(benchmark::State& state) {
     const auto head_bytes = static_cast<size_t>(dim) * 2;
     const KvView view{kv.data(), KvType::f16, head_bytes * static_cast<size_t>(n_head_kv), head_bytes};
     PackedKv packed(type, dim, n_head_kv, rows);
-    PrefillQueries queries{q.data(), out.data(), row.data(), row.data(), rows, n_head,
-                           1.0F / std::sqrt(static_cast<float>(dim)), 0};
+    PrefillQueries queries{
+        q.data(), out.data(), row.data(), row.data(), rows, n_head, 1.0F / std::sqrt(static_cast<float>(dim)), 0};
     for (auto _ : state) {
         crew(nth).run([&](int ith) { packed.pack(view, view, rows, ith, nth); });
         crew(nth).run([&](int ith) { prefill_attention(packed, queries, ith, nth); });
@@ -300,10 +300,11 @@ void bench_window(benchmark::State& state) {
     const std::vector<float> q = ramp(static_cast<size_t>(window * n_head * dim));
     std::vector<float> sums(static_cast<size_t>(n_head) * static_cast<size_t>(rows - window));
     const auto head_bytes = static_cast<size_t>(dim) * 2;
-    const WindowQueries queries{q.data(),
-                                {k.data(), KvType::f16, head_bytes * static_cast<size_t>(n_head_kv), head_bytes},
-                                rows, window, n_head, n_head_kv, dim,
-                                1.0F / std::sqrt(static_cast<float>(dim))};
+    const WindowQueries queries{
+        q.data(), {k.data(), KvType::f16, head_bytes * static_cast<size_t>(n_head_kv), head_bytes},
+        rows,     window,
+        n_head,   n_head_kv,
+        dim,      1.0F / std::sqrt(static_cast<float>(dim))};
     for (auto _ : state) {
         crew(nth).run([&](int ith) { window_scores(queries, sums.data(), ith, nth); });
     }
@@ -368,12 +369,9 @@ BENCHMARK(bench_prefill)
 BENCHMARK(bench_cache)->Name("cache_attention")->Apply(cache_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
 BENCHMARK(bench_window)->Name("window_scores")->Apply(window_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
 
-}  // namespace
-
-int main(int argc, char** argv) {
-    benchmark::Initialize(&argc, argv);
+[[maybe_unused]] const bool context_added = [] {
     benchmark::AddCustomContext("products", gemm_description());
-    benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return 0;
-}
+    return true;
+}();
+
+}  // namespace

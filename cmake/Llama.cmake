@@ -17,3 +17,9 @@ if(llama_from_source)
         unset(${remembered} CACHE)
     endforeach()
 endif()
+
+# ggml's config file leaves these out for a static ggml that uses the shared CUDA libraries.
+if(TARGET ggml::ggml-cuda)
+    find_package(CUDAToolkit REQUIRED)
+    target_link_libraries(ggml::ggml-cuda INTERFACE CUDA::cudart CUDA::cublas)
+endif()

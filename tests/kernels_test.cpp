@@ -103,8 +103,8 @@ struct Kv {
     }
 
     double at(int head, int row, int i) const {
-        const size_t index = static_cast<size_t>(head) * head_values + static_cast<size_t>(row) * row_values +
-                             static_cast<size_t>(i);
+        const size_t index =
+            static_cast<size_t>(head) * head_values + static_cast<size_t>(row) * row_values + static_cast<size_t>(i);
         return type == KvType::f32 ? static_cast<double>(floats[index]) : half_value(halves[index]);
     }
 
@@ -118,8 +118,8 @@ struct Kv {
 /// Attention of one query head over the keys that `sees` admits, in double precision.
 struct Attention {
     std::vector<double> out;
-    double max_value = 0;       ///< largest |v| that takes part
-    double max_score_sum = 0;   ///< largest scale·Σ|q·k|, what rounding errors of scores are relative to
+    double max_value = 0;      ///< largest |v| that takes part
+    double max_score_sum = 0;  ///< largest scale·Σ|q·k|, what rounding errors of scores are relative to
 };
 
 Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int n_row, double scale,
@@ -216,8 +216,9 @@ TEST_P(Linear, EqualsPlainLoop) {
             double sum = 0;
             double magnitude = 0;
             for (int l = 0; l < k; ++l) {
-                const double term = rounded(x[static_cast<size_t>(i) * x_stride + static_cast<size_t>(l)]) *
-                                    rounded(w[static_cast<size_t>(j) * static_cast<size_t>(k) + static_cast<size_t>(l)]);
+                const double term =
+                    rounded(x[static_cast<size_t>(i) * x_stride + static_cast<size_t>(l)]) *
+                    rounded(w[static_cast<size_t>(j) * static_cast<size_t>(k) + static_cast<size_t>(l)]);
                 sum += term;
                 magnitude += std::abs(term);
             }
@@ -235,19 +236,18 @@ TEST_P(Linear, EqualsPlainLoop) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Linear,
-    testing::Combine(testing::Values(GemmType::f32, GemmType::bf16),
-                     testing::Values(LinearCase{1, 1, 1, 1, Threads::one_by_one},
-                                     LinearCase{1, 64, 32, 3, Threads::one_by_one},
-                                     LinearCase{3, 100, 20, 2, Threads::at_once},
-                                     LinearCase{16, 256, 64, 1, Threads::one_by_one},
-                                     LinearCase{17, 257, 65, 2, Threads::at_once},
-                                     LinearCase{129, 192, 576, 2, Threads::at_once},
-                                     LinearCase{300, 576, 96, 3, Threads::one_by_one},
-                                     LinearCase{512, 70, 33, 3, Threads::at_once},
-                                     LinearCase{40, 300, 1100, 2, Threads::at_once},
-                                     LinearCase{20, 64, 3104, 2, Threads::one_by_one})));
+INSTANTIATE_TEST_SUITE_P(Shapes, Linear,
+                         testing::Combine(testing::Values(GemmType::f32, GemmType::bf16),
+                                          testing::Values(LinearCase{1, 1, 1, 1, Threads::one_by_one},
+                                                          LinearCase{1, 64, 32, 3, Threads::one_by_one},
+                                                          LinearCase{3, 100, 20, 2, Threads::at_once},
+                                                          LinearCase{16, 256, 64, 1, Threads::one_by_one},
+                                                          LinearCase{17, 257, 65, 2, Threads::at_once},
+                                                          LinearCase{129, 192, 576, 2, Threads::at_once},
+                                                          LinearCase{300, 576, 96, 3, Threads::one_by_one},
+                                                          LinearCase{512, 70, 33, 3, Threads::at_once},
+                                                          LinearCase{40, 300, 1100, 2, Threads::at_once},
+                                                          LinearCase{20, 64, 3104, 2, Threads::one_by_one})));
 
 TEST(LinearBf16, RoundsToNearestEven) {
     if (!gemm_available(GemmType::bf16)) {
@@ -346,12 +346,17 @@ struct PrefillSetup {
           v(c.kv_type, c.n_head_kv, c.n_row, c.head_dim, 4, c.rows_outermost),
           key_row(some_rows(c.n_query, c.n_row, 5)),
           key_position(gappy_positions(c.n_row)) {
-        const size_t size =
-            static_cast<size_t>(c.n_query) * static_cast<size_t>(c.n_head_kv * c.group * c.head_dim);
+        const size_t size = static_cast<size_t>(c.n_query) * static_cast<size_t>(c.n_head_kv * c.group * c.head_dim);
         q = random_floats(size, 6, score_scale);
         out.assign(size, std::numeric_limits<float>::quiet_NaN());
-        queries = {q.data(),  out.data(),  key_row.data(), key_position.data(),
-                   c.n_query, c.n_head_kv * c.group, 1.0F / std::sqrt(static_cast<float>(c.head_dim)), c.window};
+        queries = {q.data(),
+                   out.data(),
+                   key_row.data(),
+                   key_position.data(),
+                   c.n_query,
+                   c.n_head_kv * c.group,
+                   1.0F / std::sqrt(static_cast<float>(c.head_dim)),
+                   c.window};
     }
 
     void run(GemmType type, int nth, Threads how) {
@@ -363,14 +368,13 @@ struct PrefillSetup {
     Attention expected(int query, int head) const {
         const int own = key_row[static_cast<size_t>(query)];
         const int own_position = key_position[static_cast<size_t>(own)];
-        const size_t offset = (static_cast<size_t>(query) * static_cast<size_t>(queries.n_head) +
-                               static_cast<size_t>(head)) *
-                              static_cast<size_t>(shape.head_dim);
-        return attend(q.data() + offset, k, v, head / shape.group, own + 1, static_cast<double>(queries.scale),
-                      [&](int j) {
-                          return shape.window == 0 ||
-                                 own_position - key_position[static_cast<size_t>(j)] < shape.window;
-                      });
+        const size_t offset =
+            (static_cast<size_t>(query) * static_cast<size_t>(queries.n_head) + static_cast<size_t>(head)) *
+            static_cast<size_t>(shape.head_dim);
+        return attend(
+            q.data() + offset, k, v, head / shape.group, own + 1, static_cast<double>(queries.scale), [&](int j) {
+                return shape.window == 0 || own_position - key_position[static_cast<size_t>(j)] < shape.window;
+            });
     }
 };
 
@@ -394,10 +398,10 @@ TEST_P(Prefill, EqualsPlainLoop) {
             const Attention reference = setup.expected(query, head);
             const double allowed = tolerance(type, reference);
             for (int i = 0; i < shape.head_dim; ++i) {
-                const size_t index = (static_cast<size_t>(query) * static_cast<size_t>(n_head) +
-                                      static_cast<size_t>(head)) *
-                                         static_cast<size_t>(shape.head_dim) +
-                                     static_cast<size_t>(i);
+                const size_t index =
+                    (static_cast<size_t>(query) * static_cast<size_t>(n_head) + static_cast<size_t>(head)) *
+                        static_cast<size_t>(shape.head_dim) +
+                    static_cast<size_t>(i);
                 ASSERT_NEAR(setup.out[index], reference.out[static_cast<size_t>(i)], allowed)
                     << "query " << query << " head " << head << " component " << i;
             }
@@ -410,33 +414,32 @@ constexpr Threads par = Threads::at_once;
 constexpr KvType f16 = KvType::f16;
 constexpr KvType f32 = KvType::f32;
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Prefill,
-    testing::Combine(testing::Values(GemmType::f32, GemmType::bf16),
-                     testing::Values(PrefillCase{8, 1, 1, 1, 1, 0, 1, seq, f32, false},
-                                     PrefillCase{64, 3, 3, 2, 2, 0, 2, seq, f16, true},
-                                     PrefillCase{20, 2, 3, 17, 17, 0, 3, par, f32, true},
-                                     PrefillCase{64, 3, 3, 300, 300, 0, 2, par, f16, true},
-                                     PrefillCase{64, 1, 3, 1500, 1500, 0, 2, par, f16, false},
-                                     PrefillCase{48, 2, 7, 200, 200, 0, 3, seq, f16, true},
-                                     PrefillCase{80, 2, 1, 600, 600, 0, 2, par, f32, false},
-                                     PrefillCase{128, 2, 4, 513, 513, 0, 2, par, f16, true},
-                                     PrefillCase{100, 1, 8, 130, 130, 0, 1, seq, f32, true},
-                                     PrefillCase{256, 1, 1, 70, 70, 0, 2, seq, f16, false},
-                                     PrefillCase{9, 1, 300, 5, 5, 0, 2, seq, f32, false},
-                                     // token selection: queries are a sparse subset of the keys
-                                     PrefillCase{64, 3, 3, 1400, 280, 0, 2, par, f16, true},
-                                     PrefillCase{20, 1, 7, 777, 40, 0, 3, seq, f32, false},
-                                     PrefillCase{64, 2, 8, 1000, 1, 0, 3, par, f16, true},
-                                     PrefillCase{64, 3, 3, 64, 1, 0, 2, seq, f16, true},
-                                     // sliding windows, down to seeing oneself alone
-                                     PrefillCase{64, 3, 3, 900, 900, 100, 2, par, f16, true},
-                                     PrefillCase{64, 1, 1, 1300, 260, 700, 2, seq, f32, false},
-                                     PrefillCase{16, 1, 2, 400, 400, 1, 2, seq, f32, false})),
-    [](const auto& instance) {
-        return std::string(std::get<0>(instance.param) == GemmType::f32 ? "f32_" : "bf16_") +
-               describe(std::get<1>(instance.param)) + "_" + std::to_string(instance.index);
-    });
+INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
+                         testing::Combine(testing::Values(GemmType::f32, GemmType::bf16),
+                                          testing::Values(PrefillCase{8, 1, 1, 1, 1, 0, 1, seq, f32, false},
+                                                          PrefillCase{64, 3, 3, 2, 2, 0, 2, seq, f16, true},
+                                                          PrefillCase{20, 2, 3, 17, 17, 0, 3, par, f32, true},
+                                                          PrefillCase{64, 3, 3, 300, 300, 0, 2, par, f16, true},
+                                                          PrefillCase{64, 1, 3, 1500, 1500, 0, 2, par, f16, false},
+                                                          PrefillCase{48, 2, 7, 200, 200, 0, 3, seq, f16, true},
+                                                          PrefillCase{80, 2, 1, 600, 600, 0, 2, par, f32, false},
+                                                          PrefillCase{128, 2, 4, 513, 513, 0, 2, par, f16, true},
+                                                          PrefillCase{100, 1, 8, 130, 130, 0, 1, seq, f32, true},
+                                                          PrefillCase{256, 1, 1, 70, 70, 0, 2, seq, f16, false},
+                                                          PrefillCase{9, 1, 300, 5, 5, 0, 2, seq, f32, false},
+                                                          // token selection: queries are a sparse subset of the keys
+                                                          PrefillCase{64, 3, 3, 1400, 280, 0, 2, par, f16, true},
+                                                          PrefillCase{20, 1, 7, 777, 40, 0, 3, seq, f32, false},
+                                                          PrefillCase{64, 2, 8, 1000, 1, 0, 3, par, f16, true},
+                                                          PrefillCase{64, 3, 3, 64, 1, 0, 2, seq, f16, true},
+                                                          // sliding windows, down to seeing oneself alone
+                                                          PrefillCase{64, 3, 3, 900, 900, 100, 2, par, f16, true},
+                                                          PrefillCase{64, 1, 1, 1300, 260, 700, 2, seq, f32, false},
+                                                          PrefillCase{16, 1, 2, 400, 400, 1, 2, seq, f32, false})),
+                         [](const auto& instance) {
+                             return std::string(std::get<0>(instance.param) == GemmType::f32 ? "f32_" : "bf16_") +
+                                    describe(std::get<1>(instance.param)) + "_" + std::to_string(instance.index);
+                         });
 
 TEST(PrefillAttention, DoesNotDependOnTheNumberOfThreads) {
     if (!gemm_available(GemmType::f32)) {
@@ -529,12 +532,11 @@ TEST_P(Cache, EqualsPlainLoop) {
     });
     for (int head = 0; head < n_head; ++head) {
         const int head_kv = head / c.group;
-        const Attention reference =
-            attend(q.data() + head * c.head_dim, k, v, head_kv, c.n_entry, static_cast<double>(query.scale),
-                   [&](int j) {
-                       return c.window == 0 ||
-                              query.query_position - position[static_cast<size_t>(head_kv * stride + j)] < c.window;
-                   });
+        const Attention reference = attend(
+            q.data() + head * c.head_dim, k, v, head_kv, c.n_entry, static_cast<double>(query.scale), [&](int j) {
+                return c.window == 0 ||
+                       query.query_position - position[static_cast<size_t>(head_kv * stride + j)] < c.window;
+            });
         for (int i = 0; i < c.head_dim; ++i) {
             ASSERT_NEAR(out[static_cast<size_t>(head * c.head_dim + i)], reference.out[static_cast<size_t>(i)],
                         tolerance(GemmType::f32, reference))
@@ -543,22 +545,16 @@ TEST_P(Cache, EqualsPlainLoop) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Cache,
-                         testing::Values(CacheCase{64, 3, 3, 1, 0, 1, seq, f16, false},
-                                         CacheCase{64, 3, 3, 1, 0, 8, par, f16, false},
-                                         CacheCase{64, 3, 3, 5, 0, 8, par, f16, true},
-                                         CacheCase{64, 3, 3, 1000, 0, 2, par, f16, false},
-                                         CacheCase{128, 8, 4, 333, 0, 3, par, f16, true},
-                                         CacheCase{128, 2, 7, 65, 0, 1, seq, f32, true},
-                                         CacheCase{20, 2, 3, 129, 0, 2, seq, f16, true},
-                                         CacheCase{8, 1, 1, 64, 0, 2, seq, f16, false},
-                                         CacheCase{9, 3, 5, 63, 0, 2, seq, f32, true},
-                                         CacheCase{80, 1, 8, 200, 0, 3, par, f16, false},
-                                         CacheCase{100, 1, 6, 200, 0, 2, seq, f16, false},
-                                         CacheCase{256, 1, 2, 100, 0, 2, seq, f16, true},
-                                         CacheCase{64, 1, 12, 300, 0, 2, par, f16, false},
-                                         CacheCase{64, 3, 3, 700, 500, 3, par, f16, false},
-                                         CacheCase{20, 2, 1, 400, 1, 2, seq, f32, false}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Cache,
+    testing::Values(CacheCase{64, 3, 3, 1, 0, 1, seq, f16, false}, CacheCase{64, 3, 3, 1, 0, 8, par, f16, false},
+                    CacheCase{64, 3, 3, 5, 0, 8, par, f16, true}, CacheCase{64, 3, 3, 1000, 0, 2, par, f16, false},
+                    CacheCase{128, 8, 4, 333, 0, 3, par, f16, true}, CacheCase{128, 2, 7, 65, 0, 1, seq, f32, true},
+                    CacheCase{20, 2, 3, 129, 0, 2, seq, f16, true}, CacheCase{8, 1, 1, 64, 0, 2, seq, f16, false},
+                    CacheCase{9, 3, 5, 63, 0, 2, seq, f32, true}, CacheCase{80, 1, 8, 200, 0, 3, par, f16, false},
+                    CacheCase{100, 1, 6, 200, 0, 2, seq, f16, false}, CacheCase{256, 1, 2, 100, 0, 2, seq, f16, true},
+                    CacheCase{64, 1, 12, 300, 0, 2, par, f16, false}, CacheCase{64, 3, 3, 700, 500, 3, par, f16, false},
+                    CacheCase{20, 2, 1, 400, 1, 2, seq, f32, false}));
 
 TEST(CacheAttention, SurvivesLargeScores) {
     const Kv k(KvType::f16, 1, 300, 64, 3, false);
@@ -646,14 +642,12 @@ TEST_P(Window, EqualsPlainLoop) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Window,
-                         testing::Values(WindowCase{64, 3, 3, 1500, 8, 2, par, f16, true},
-                                         WindowCase{64, 3, 3, 9, 8, 3, seq, f16, false},
-                                         WindowCase{128, 2, 4, 500, 32, 2, par, f16, true},
-                                         WindowCase{20, 2, 7, 200, 1, 3, seq, f32, false},
-                                         WindowCase{8, 1, 1, 2, 1, 2, par, f32, false},
-                                         WindowCase{100, 1, 8, 129, 7, 5, par, f16, false},
-                                         WindowCase{256, 1, 1, 64, 3, 1, seq, f32, true}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Window,
+    testing::Values(WindowCase{64, 3, 3, 1500, 8, 2, par, f16, true}, WindowCase{64, 3, 3, 9, 8, 3, seq, f16, false},
+                    WindowCase{128, 2, 4, 500, 32, 2, par, f16, true}, WindowCase{20, 2, 7, 200, 1, 3, seq, f32, false},
+                    WindowCase{8, 1, 1, 2, 1, 2, par, f32, false}, WindowCase{100, 1, 8, 129, 7, 5, par, f16, false},
+                    WindowCase{256, 1, 1, 64, 3, 1, seq, f32, true}));
 
 // The vector that the project's reference text gives for window sums before pooling.
 TEST(WindowScores, GivesThePublishedVector) {

@@ -28,10 +28,13 @@ apt_install() {
     local install=("${environment[@]}" apt-get install -y -qq --no-install-recommends -o Acquire::Retries=3
                    -o Dpkg::Use-Pty=0 "$@")
     # The lists of a fresh system are empty, those of an old one name files that are gone: fetch them and try again.
-    if compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null && as_root "${install[@]}" </dev/null >&2; then return; fi
+    if compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null &&
+        as_root "${install[@]}" </dev/null >/dev/null; then
+        return
+    fi
     say "Fetching the package lists (apt-get update)"
     as_root "${environment[@]}" apt-get update -qq -o Acquire::Retries=3 </dev/null >&2 &&
-        as_root "${install[@]}" </dev/null >&2
+        as_root "${install[@]}" </dev/null >/dev/null
 }
 
 # install_packages NAME...: those of Debian's packages that are missing.

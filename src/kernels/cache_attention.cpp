@@ -34,10 +34,10 @@ struct Rows {
 };
 
 struct Scratch {
-    AlignedBuffer queries;   ///< [n_head][padded dim], scaled so that scores come out in powers of two
-    AlignedBuffer outputs;   ///< [max_group][padded dim]
-    AlignedBuffer scores;    ///< [max_group][block_entries], then their exponentials
-    AlignedBuffer widened;   ///< [block_entries][padded dim] where rows are not whole vectors
+    AlignedBuffer queries;  ///< [n_head][padded dim], scaled so that scores come out in powers of two
+    AlignedBuffer outputs;  ///< [max_group][padded dim]
+    AlignedBuffer scores;   ///< [max_group][block_entries], then their exponentials
+    AlignedBuffer widened;  ///< [block_entries][padded dim] where rows are not whole vectors
 };
 
 }  // namespace fastkv::kernels::cache

@@ -150,9 +150,9 @@ void linear(const PackedWeights& weights, const float* x, size_t x_stride, float
                    static_cast<size_t>(padded_rows) * static_cast<size_t>(w.chunk_begin(chunk)) * value;
         };
         for (int slab = 0; slab < w.n_slab; ++slab) {
-            const int64_t middle = static_cast<int64_t>(first) * w.n +
-                                   (static_cast<int64_t>(slab) * PackedWeights::slab_rows + w.slab_cols(slab) / 2) *
-                                       rows;
+            const int64_t middle =
+                static_cast<int64_t>(first) * w.n +
+                (static_cast<int64_t>(slab) * PackedWeights::slab_rows + w.slab_cols(slab) / 2) * rows;
             if (middle < share_begin || middle >= share_end) {
                 continue;
             }

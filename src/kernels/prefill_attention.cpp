@@ -82,9 +82,9 @@ struct PackedKv::Impl {
     int key_length = 0;  ///< head_dim padded for the product with the queries
     int n_group = 0;     ///< groups of value columns
     int n_head_kv = 0;
-    int unit = 0;        ///< keys per packed unit
-    int run_units = 0;   ///< units that one product may take
-    int max_units = 0;   ///< per head
+    int unit = 0;       ///< keys per packed unit
+    int run_units = 0;  ///< units that one product may take
+    int max_units = 0;  ///< per head
     size_t k_unit_bytes = 0;
     size_t v_unit_bytes = 0;
     AlignedBuffer keys;    ///< [n_head_kv][max_units] packed operands [key_length][unit]
@@ -201,8 +201,7 @@ int first_visible(const PrefillQueries& queries, int query) {
         return 0;
     }
     const int32_t* own = queries.key_position + queries.key_row[query];
-    const int32_t* first =
-        std::upper_bound(queries.key_position, own, *own - queries.sliding_window);
+    const int32_t* first = std::upper_bound(queries.key_position, own, *own - queries.sliding_window);
     return static_cast<int>(first - queries.key_position);
 }
 
@@ -237,12 +236,10 @@ void load_queries(const PrefillQueries& queries, const PackedKv::Impl& kv, const
                                   static_cast<size_t>(block.head_kv * group_size);
         for (int g = 0; g < group_size; ++g, ++row) {
             convert_row(queries.q + (first_head + static_cast<size_t>(g)) * head_dim, kv.head_dim,
-                        queries.scale * log2_e, kv.type, target + static_cast<size_t>(row) * row_bytes,
-                        kv.key_length);
+                        queries.scale * log2_e, kv.type, target + static_cast<size_t>(row) * row_bytes, kv.key_length);
         }
     }
-    std::memset(target + static_cast<size_t>(row) * row_bytes, 0,
-                static_cast<size_t>(padded_rows - row) * row_bytes);
+    std::memset(target + static_cast<size_t>(row) * row_bytes, 0, static_cast<size_t>(padded_rows - row) * row_bytes);
 }
 
 void store_outputs(const PrefillQueries& queries, const PackedKv::Impl& kv, const Block& block, int group_size,
@@ -251,10 +248,10 @@ void store_outputs(const PrefillQueries& queries, const PackedKv::Impl& kv, cons
         for (int g = 0; g < group_size; ++g) {
             const int row = i * group_size + g;
             const int head = block.head_kv * group_size + g;
-            float* out = queries.out + (static_cast<size_t>(block.first_query + i) *
-                                            static_cast<size_t>(queries.n_head) +
-                                        static_cast<size_t>(head)) *
-                                           static_cast<size_t>(kv.head_dim);
+            float* out =
+                queries.out + (static_cast<size_t>(block.first_query + i) * static_cast<size_t>(queries.n_head) +
+                               static_cast<size_t>(head)) *
+                                  static_cast<size_t>(kv.head_dim);
             for (int group = 0; group < kv.n_group; ++group) {
                 const float* from =
                     outputs + static_cast<size_t>(group * padded_rows + row) * static_cast<size_t>(value_cols);

@@ -101,8 +101,7 @@ uint64_t key_of(GemmType type, uint64_t n, uint64_t k, uint64_t rest, bool flag)
 }
 
 Product make_product(const ProductShape& shape) {
-    const dnnl::matmul::primitive_desc description =
-        describe(shape, packed_layout(shape.type, shape.n, shape.k));
+    const dnnl::matmul::primitive_desc description = describe(shape, packed_layout(shape.type, shape.n, shape.k));
     const memory::desc scratchpad = description.scratchpad_desc();
     return {dnnl::matmul(description),
             memory(description.src_desc(), cpu(), nullptr),
@@ -114,8 +113,7 @@ Product make_product(const ProductShape& shape) {
 
 Packing make_packing(GemmType type, int n, int k, OperandOrder order, size_t row_stride) {
     const auto stride = static_cast<memory::dim>(row_stride);
-    const memory::dims strides =
-        order == OperandOrder::transposed ? memory::dims{1, stride} : memory::dims{stride, 1};
+    const memory::dims strides = order == OperandOrder::transposed ? memory::dims{1, stride} : memory::dims{stride, 1};
     const memory::desc source({k, n}, data_type(type), strides);
     const memory::desc packed = packed_layout(type, n, k);
     dnnl::primitive_attr attributes;
@@ -197,8 +195,8 @@ size_t packed_operand_bytes(GemmType type, int n, int k) { return packed_layout(
 void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* source, size_t row_stride,
                   void* packed) {
     auto& packings = thread_state().packings;
-    const uint64_t key = key_of(type, static_cast<uint64_t>(n), static_cast<uint64_t>(k), row_stride,
-                                order == OperandOrder::transposed);
+    const uint64_t key =
+        key_of(type, static_cast<uint64_t>(n), static_cast<uint64_t>(k), row_stride, order == OperandOrder::transposed);
     auto found = packings.find(key);
     if (found == packings.end()) {
         found = packings.emplace(key, make_packing(type, n, k, order, row_stride)).first;

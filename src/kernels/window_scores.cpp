@@ -45,11 +45,11 @@ using VF = hn::Vec<DF>;
 
 /// turned[i][j] = component i of key first + j; 0 beyond n keys.
 void turn_keys(const WindowQueries& queries, int head_kv, int first, int n, float* row, float* turned) {
-    const auto* keys = static_cast<const std::byte*>(queries.k.data) +
-                       static_cast<size_t>(head_kv) * queries.k.head_stride;
+    const auto* keys =
+        static_cast<const std::byte*>(queries.k.data) + static_cast<size_t>(head_kv) * queries.k.head_stride;
     for (int j = 0; j < n; ++j) {
-        convert_kv_row(keys + static_cast<size_t>(first + j) * queries.k.row_stride, queries.k.type,
-                       queries.head_dim, GemmType::f32, row, queries.head_dim);
+        convert_kv_row(keys + static_cast<size_t>(first + j) * queries.k.row_stride, queries.k.type, queries.head_dim,
+                       GemmType::f32, row, queries.head_dim);
         for (int i = 0; i < queries.head_dim; ++i) {
             turned[i * window::block_keys + j] = row[i];
         }
