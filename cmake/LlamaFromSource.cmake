@@ -114,17 +114,19 @@ function(fastkv_compile_llama work options)
     endif()
     # A git repository that happens to hold the cache folder says nothing about this source.
     set(cmake_alone ${CMAKE_COMMAND} -E env GIT_CEILING_DIRECTORIES=${work} ${CMAKE_COMMAND})
-    fastkv_llama_step("configuring" ${cmake_alone} -S ${work}/source -B ${work}/build -G ${CMAKE_GENERATOR}
+    # The build shows itself, for it takes minutes; the other steps speak up only when they fail.
+    fastkv_llama_step("configuring" "OUTPUT_VARIABLE;output;ERROR_VARIABLE;output"
+                      ${cmake_alone} -S ${work}/source -B ${work}/build -G ${CMAKE_GENERATOR}
                       -DCMAKE_MAKE_PROGRAM=${CMAKE_MAKE_PROGRAM} -DCMAKE_INSTALL_PREFIX=${work}/installed
-                      -DCMAKE_INSTALL_LIBDIR=lib --log-level=WARNING -Wno-dev ${compilers} ${launchers} ${options})
-    fastkv_llama_step("building" ${cmake_alone} --build ${work}/build --parallel --config Release)
-    fastkv_llama_step("installing" ${cmake_alone} -DCMAKE_INSTALL_CONFIG_NAME=Release -DCMAKE_INSTALL_MESSAGE=NEVER
-                      -P ${work}/build/cmake_install.cmake)
+                      -DCMAKE_INSTALL_LIBDIR=lib ${compilers} ${launchers} ${options})
+    fastkv_llama_step("building" "" ${cmake_alone} --build ${work}/build --parallel --config Release)
+    fastkv_llama_step("installing" "OUTPUT_VARIABLE;output;ERROR_VARIABLE;output"
+                      ${cmake_alone} --install ${work}/build --config Release)
 endfunction()
 
-function(fastkv_llama_step name)
-    execute_process(COMMAND ${ARGN} RESULT_VARIABLE status)
+function(fastkv_llama_step name capture)
+    execute_process(COMMAND ${ARGN} RESULT_VARIABLE status ${capture})
     if(status)
-        message(FATAL_ERROR "ggml and libllama: ${name} failed, see above")
+        message(FATAL_ERROR "${output}\nggml and libllama: ${name} failed, see above")
     endif()
 endfunction()

@@ -1,0 +1,150 @@
+// Layers on a device with memory of its own. No GPU is needed: ggml's RPC device, served by a second process on this
+// machine, behaves like one, down to memory that the host cannot read.
+#include <gtest/gtest.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <thread>
+
+#include "fastkv/fastkv.h"
+#include "ggml-backend.h"
+#include "support/tiny_model.h"
+
+namespace fastkv {
+namespace {
+
+using StartServer = void (*)(const char* endpoint, const char* cache, size_t n_threads, size_t n_devices,
+                             ggml_backend_dev_t* devices);
+using AddServer = ggml_backend_reg_t (*)(const char* endpoint);
+
+/// A port of the loopback interface that nobody uses.
+int free_port() {
+    const int handle = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(address);
+    bind(handle, reinterpret_cast<sockaddr*>(&address), length);
+    getsockname(handle, reinterpret_cast<sockaddr*>(&address), &length);
+    close(handle);
+    return ntohs(address.sin_port);
+}
+
+bool accepts(int port) {
+    const int handle = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(uint16_t(port));
+    const bool connected = connect(handle, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+    close(handle);
+    return connected;
+}
+
+/// Starts the server once for all tests of this program, and registers its device as the GPU.
+class RemoteDevice : public ::testing::Environment {
+  public:
+    void SetUp() override {
+        ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
+        if (!rpc) return;
+        const auto start = reinterpret_cast<StartServer>(ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_start_server"));
+        const auto add = reinterpret_cast<AddServer>(ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_add_server"));
+        if (!start || !add) return;
+        const int port = free_port();
+        const std::string endpoint = "127.0.0.1:" + std::to_string(port);
+        server_ = fork();
+        if (server_ == 0) {
+            std::freopen("/dev/null", "w", stdout);
+            ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+            start(endpoint.c_str(), nullptr, 1, 1, &cpu);
+            _exit(1);
+        }
+        for (int i = 0; i < 100 && !accepts(port); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        ggml_backend_reg_t remote = add(endpoint.c_str());
+        if (remote) ggml_backend_register(remote);
+        available = remote != nullptr;
+    }
+    void TearDown() override {
+        if (server_ <= 0) return;
+        kill(server_, SIGKILL);
+        waitpid(server_, nullptr, 0);
+    }
+    static inline bool available = false;
+
+  private:
+    pid_t server_ = -1;
+};
+
+const auto* const remote_device = ::testing::AddGlobalTestEnvironment(new RemoteDevice);
+
+class Devices : public ::testing::TestWithParam<int> {
+  protected:
+    void SetUp() override {
+        if (!RemoteDevice::available) GTEST_SKIP() << "this ggml is built without its RPC device";
+    }
+};
+
+std::vector<Token> random_tokens(int n_vocab, size_t count) {
+    std::mt19937 random(3);
+    std::uniform_int_distribution<Token> token(3, n_vocab - 1);
+    std::vector<Token> tokens(count);
+    for (Token& t : tokens) t = token(random);
+    return tokens;
+}
+
+double largest_difference(std::span<const float> a, std::span<const float> b) {
+    double largest = 0;
+    for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(double(a[i]) - double(b[i])));
+    return largest;
+}
+
+/// The last n_gpu_layers layers elsewhere, everything else here: the same choice, the same logits.
+TEST_P(Devices, ComputeWhatTheCpuComputes) {
+    for (const std::string arch : {"llama", "qwen2"}) {
+        const std::string path = test::write_tiny_model({.arch = arch, .n_layer = 5, .qkv_bias = arch == "qwen2"});
+        ModelParams params;
+        params.compute = Compute::f32;
+        params.n_threads = 1;  // the server takes the other core
+        const Model cpu = Model::load(path, params);
+        params.n_gpu_layers = GetParam();
+        const Model mixed = Model::load(path, params);
+        const auto tokens = random_tokens(cpu.hparams().n_vocab, 700);
+        MethodParams method;
+        method.retain_rate = 0.2;
+        method.tsp_rate = 0.4;
+        Session a(cpu, method, {.n_predict = 2}), b(mixed, method, {.n_predict = 2});
+        a.prefill(tokens);
+        b.prefill(tokens);
+        size_t kept_by_both = 0, kept = 0;
+        for (size_t layer = 0; layer < 5; ++layer) {
+            ASSERT_EQ(a.layers()[layer].cached, b.layers()[layer].cached);
+            for (int head = 0; head < a.layers()[layer].n_head_cached; ++head) {
+                const auto& x = a.layers()[layer].kept_by(head);
+                const auto& y = b.layers()[layer].kept_by(head);
+                std::vector<int> both;
+                std::set_intersection(x.begin(), x.end(), y.begin(), y.end(), std::back_inserter(both));
+                kept_by_both += both.size();
+                kept += x.size();
+            }
+        }
+        EXPECT_GE(double(kept_by_both), 0.99 * double(kept)) << arch;
+        for (Token token = 10; token < 310; token += 10) {  // past the reserve of two: the caches move on both sides
+            ASSERT_LT(largest_difference(a.logits(), b.logits()), 5e-2) << arch << " before token " << token;
+            a.decode(token % 300);
+            b.decode(token % 300);
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layers, Devices, ::testing::Values(1, 3, 5, -1));
+
+}  // namespace
+}  // namespace fastkv
