@@ -102,7 +102,8 @@ void llama_decode_after(benchmark::State& state) {
     report(state, n_decode);
 }
 
-template <class Function> void add(const char* name, Function function) {
+template <class Function>
+void add(const char* name, Function function) {
     for (int64_t n : {1000, 4000, 8000}) {
         benchmark::RegisterBenchmark(name, function)->Arg(n)->Unit(benchmark::kMillisecond)->UseRealTime();
     }

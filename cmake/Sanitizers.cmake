@@ -1,4 +1,4 @@
-# FASTKV_SANITIZE: the flags for everything that is compiled here, ggml and libllama included (cmake/Llama.cmake).
+# FASTKV_SANITIZE: the flags for everything that is compiled here; LlamaFromSource takes its own from them.
 set(fastkv_sanitizer_flags "")
 if(FASTKV_SANITIZE)
     set(fastkv_sanitizer_flags -fsanitize=${FASTKV_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)

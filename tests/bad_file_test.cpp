@@ -64,9 +64,7 @@ TinyModel with_keys(std::function<void(gguf_context*)> edit, const std::string& 
 
 TinyModel without_tensor(const std::string& name) {
     TinyModel tiny;
-    tiny.edit_tensor = [name](const std::string& each, std::vector<int64_t>&, ggml_type&) {
-        return each != name;
-    };
+    tiny.edit_tensor = [name](const std::string& each, std::vector<int64_t>&, ggml_type&) { return each != name; };
     return tiny;
 }
 
@@ -111,8 +109,7 @@ size_t header_size(const std::string& path) {
     size_t first = file.size();
     file.for_each_tensor([&](const ggml_tensor& t) {
         const auto* start = static_cast<const char*>(file.mapping());
-        first =
-            std::min(first, static_cast<size_t>(static_cast<const char*>(file.tensor_data(t.name)) - start));
+        first = std::min(first, static_cast<size_t>(static_cast<const char*>(file.tensor_data(t.name)) - start));
     });
     return first;
 }
@@ -124,9 +121,7 @@ TEST(BadFile, IsNotThere) {
     EXPECT_THAT(load_error(temporary_path("/deep/er.gguf")), HasSubstr("no such file"));
 }
 
-TEST(BadFile, IsADirectory) {
-    EXPECT_THAT(load_error(test::temporary_folder()), HasSubstr("is a directory"));
-}
+TEST(BadFile, IsADirectory) { EXPECT_THAT(load_error(test::temporary_folder()), HasSubstr("is a directory")); }
 
 TEST(BadFile, IsADevice) { EXPECT_THAT(load_error("/dev/null"), HasSubstr("not a regular file")); }
 
@@ -142,8 +137,7 @@ TEST(BadFile, HasAnotherVersion) {
     std::string content = read_file(write_tiny_model({}));
     for (uint32_t version : {0u, 1u, 4u, 1000u}) {
         put(content, 4, version);
-        EXPECT_THAT(content_error(content),
-                    HasSubstr("GGUF version " + std::to_string(version) + " is not supported"));
+        EXPECT_THAT(content_error(content), HasSubstr("GGUF version " + std::to_string(version) + " is not supported"));
     }
     put(content, 4, 0x03000000u);
     EXPECT_THAT(content_error(content), HasSubstr("byte order"));
@@ -208,9 +202,8 @@ TEST(BadFile, HasShapesThatOverflow) {
     const std::string content = read_file(write_tiny_model(tiny));
     const size_t at = after(content, "rope_freqs.weight");
     constexpr int64_t big = std::numeric_limits<int64_t>::max();
-    const int64_t shapes[][4] = {
-        {big, 0, 2, 1}, {0, big, 2, 1}, {1, big, 1, 1},       {big, 1, 1, 1},
-        {0, 0, 0, 0},   {-1, 2, 2, 2},  {big, big, big, big}, {1 << 20, 1 << 20, 1 << 20, 8}};
+    const int64_t shapes[][4] = {{big, 0, 2, 1}, {0, big, 2, 1}, {1, big, 1, 1},       {big, 1, 1, 1},
+                                 {0, 0, 0, 0},   {-1, 2, 2, 2},  {big, big, big, big}, {1 << 20, 1 << 20, 1 << 20, 8}};
     for (const auto& shape : shapes) {
         for (int32_t type : {GGML_TYPE_F32, GGML_TYPE_I8}) {
             std::string bad = content;
@@ -250,8 +243,7 @@ TEST(BadFile, HasKeysOfAnotherType) {
             gguf_remove_key(g, key);
             gguf_set_val_str(g, key, "many");
         };
-        EXPECT_THAT(load_error(with_keys(edit)),
-                    AllOf(HasSubstr(key), HasSubstr("a real number but is str")));
+        EXPECT_THAT(load_error(with_keys(edit)), AllOf(HasSubstr(key), HasSubstr("a real number but is str")));
     }
 }
 
@@ -303,9 +295,7 @@ TEST(BadFile, HasImpossibleNumbers) {
         const auto theta = [=](gguf_context* g) { gguf_set_val_f32(g, "llama.rope.freq_base", value); };
         EXPECT_THAT(load_error(with_keys(theta)), HasSubstr("key llama.rope.freq_base")) << value;
     }
-    const auto epsilon = [](gguf_context* g) {
-        gguf_set_val_f32(g, "llama.attention.layer_norm_rms_epsilon", -1e-5f);
-    };
+    const auto epsilon = [](gguf_context* g) { gguf_set_val_f32(g, "llama.attention.layer_norm_rms_epsilon", -1e-5f); };
     EXPECT_THAT(load_error(with_keys(epsilon)), HasSubstr("layer_norm_rms_epsilon"));
     const auto both = [](gguf_context* g) {
         gguf_set_val_u32(g, "llama.attention.key_length", 15);
@@ -334,8 +324,7 @@ TEST(BadFile, LacksTensors) {
          {"token_embd.weight", "output_norm.weight", "blk.0.attn_norm.weight", "blk.1.attn_q.weight",
           "blk.2.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight", "blk.2.ffn_norm.weight",
           "blk.1.ffn_gate.weight", "blk.0.ffn_up.weight", "blk.2.ffn_down.weight"}) {
-        EXPECT_THAT(load_error(without_tensor(name)),
-                    HasSubstr(std::string("tensor ") + name + " is missing"));
+        EXPECT_THAT(load_error(without_tensor(name)), HasSubstr(std::string("tensor ") + name + " is missing"));
     }
     TinyModel biased = without_tensor("blk.1.attn_k.bias");
     biased.qkv_bias = true;
@@ -346,8 +335,7 @@ TEST(BadFile, LacksTensors) {
 TEST(BadFile, HasTensorsOfAnotherShape) {
     EXPECT_THAT(load_error(with_shape("blk.1.attn_k.weight", {64, 64})),
                 AllOf(HasSubstr("tensor blk.1.attn_k.weight"), HasSubstr("[64, 64]"), HasSubstr("[64, 32]")));
-    EXPECT_THAT(load_error(with_shape("blk.0.ffn_norm.weight", {63})),
-                AllOf(HasSubstr("[63]"), HasSubstr("[64]")));
+    EXPECT_THAT(load_error(with_shape("blk.0.ffn_norm.weight", {63})), AllOf(HasSubstr("[63]"), HasSubstr("[64]")));
     EXPECT_THAT(load_error(with_shape("output.weight", {64, 319})), HasSubstr("output.weight"));
     EXPECT_THAT(load_error(with_shape("blk.0.attn_q.weight", {64, 64, 2})), HasSubstr("[64, 64, 2]"));
     EXPECT_THAT(load_error(with_shape("token_embd.weight", {64, 321})), HasSubstr("token_embd.weight"));
@@ -358,8 +346,8 @@ TEST(BadFile, HasTensorsOfAnotherShape) {
 
 TEST(BadFile, HasTensorsOfAnotherType) {
     EXPECT_THAT(load_error(with_type("blk.0.attn_q.weight", GGML_TYPE_I32)),
-                AllOf(HasSubstr("tensor blk.0.attn_q.weight has type i32"), HasSubstr("q4_K"),
-                      HasSubstr("f16"), HasSubstr("iq4_nl"), Not(HasSubstr(" i8"))));
+                AllOf(HasSubstr("tensor blk.0.attn_q.weight has type i32"), HasSubstr("q4_K"), HasSubstr("f16"),
+                      HasSubstr("iq4_nl"), Not(HasSubstr(" i8"))));
     EXPECT_THAT(load_error(with_type("blk.2.attn_norm.weight", GGML_TYPE_I8)), HasSubstr("has type i8"));
     std::string content = read_file(write_tiny_model({}));
     const size_t type_at = after(content, "blk.1.ffn_up.weight") + 4 + 2 * 8;
@@ -420,8 +408,7 @@ TEST(BadVocabulary, HasTokensTwiceOrTooFew) {
             tokens.resize(n, "one more");
             set_tokens(g, tokens);
         };
-        EXPECT_THAT(load_error(with_keys(resize)),
-                    AllOf(HasSubstr(std::to_string(n) + " tokens"), HasSubstr("320")));
+        EXPECT_THAT(load_error(with_keys(resize)), AllOf(HasSubstr(std::to_string(n) + " tokens"), HasSubstr("320")));
     }
 }
 
@@ -484,21 +471,11 @@ std::string damage(const std::string& content, size_t header, std::mt19937& rand
     for (size_t i = 0; i < n_changes; ++i) {
         const size_t at = below(header);
         switch (below(6)) {
-            case 0:
-                bad[at] = static_cast<char>(bad[at] ^ (1 << below(8)));
-                break;
-            case 1:
-                bad[at] = static_cast<char>(below(256));
-                break;
-            case 2:
-                bad.replace(at, std::min<size_t>(8, header - at), std::min<size_t>(8, header - at), '\xff');
-                break;
-            case 3:
-                bad.replace(at, std::min<size_t>(4, header - at), std::min<size_t>(4, header - at), '\0');
-                break;
-            case 4:
-                std::swap(bad[at], bad[below(header)]);
-                break;
+            case 0: bad[at] = static_cast<char>(bad[at] ^ (1 << below(8))); break;
+            case 1: bad[at] = static_cast<char>(below(256)); break;
+            case 2: bad.replace(at, std::min<size_t>(8, header - at), std::min<size_t>(8, header - at), '\xff'); break;
+            case 3: bad.replace(at, std::min<size_t>(4, header - at), std::min<size_t>(4, header - at), '\0'); break;
+            case 4: std::swap(bad[at], bad[below(header)]); break;
             default:
                 if (i + 1 == n_changes) bad.resize(below(bad.size()));
         }

@@ -55,8 +55,10 @@ class RemoteDevice : public ::testing::Environment {
     void SetUp() override {
         ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
         if (!rpc) return;
-        const auto start = reinterpret_cast<StartServer>(ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_start_server"));
-        const auto add = reinterpret_cast<AddServer>(ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_add_server"));
+        const auto start =
+            reinterpret_cast<StartServer>(ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_start_server"));
+        const auto add =
+            reinterpret_cast<AddServer>(ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_add_server"));
         if (!start || !add) return;
         const int port = free_port();
         const std::string endpoint = "127.0.0.1:" + std::to_string(port);

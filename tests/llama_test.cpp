@@ -135,10 +135,16 @@ std::vector<TinyCase> tiny_cases() {
     TinyModel factors{.head_dim = 32, .rope_freqs = true};
     TinyModel one_head_each{.n_head = 3, .n_head_kv = 3, .head_dim = 48, .tied = true};
     TinyModel qwen{.arch = "qwen2", .n_embd = 168, .n_head = 7, .n_head_kv = 1, .head_dim = 24, .qkv_bias = true};
-    TinyModel qwen_wide{.arch = "qwen2", .n_embd = 256, .n_head = 2, .n_head_kv = 2, .head_dim = 128, .qkv_bias = true, .tied = true};
+    TinyModel qwen_wide{
+        .arch = "qwen2", .n_embd = 256, .n_head = 2, .n_head_kv = 2, .head_dim = 128, .qkv_bias = true, .tied = true};
     TinyModel linear_rope{.rope_linear = 4};
-    return {{"Llama", llama}, {"LinearRope", linear_rope},         {"OddHeads", odd_heads}, {"RopeFactors", factors},
-            {"OneHeadEach", one_head_each}, {"Qwen2", qwen},         {"Qwen2WideHeads", qwen_wide}};
+    return {{"Llama", llama},
+            {"LinearRope", linear_rope},
+            {"OddHeads", odd_heads},
+            {"RopeFactors", factors},
+            {"OneHeadEach", one_head_each},
+            {"Qwen2", qwen},
+            {"Qwen2WideHeads", qwen_wide}};
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, TinyModels, ::testing::ValuesIn(tiny_cases()),

@@ -25,8 +25,7 @@ namespace {
 using test::TinyModel;
 using test::write_tiny_model;
 
-const char* const mixed_text =
-    "The engine reads on: naïve café, 東京, 🙂, \"quotes\"\n\n\tand   spaces.";
+const char* const mixed_text = "The engine reads on: naïve café, 東京, 🙂, \"quotes\"\n\n\tand   spaces.";
 
 std::vector<float> floats(const ggml_tensor* t) {
     const auto* data = static_cast<const float*>(t->data);
@@ -114,9 +113,8 @@ TEST_F(SmolLm2, RendersTheChatTemplate) {
     const Model model = Model::load(path_);
     ASSERT_TRUE(model.has_chat_template());
     const ChatMessage messages[] = {{"system", "Be brief."}, {"user", "Why?"}};
-    EXPECT_EQ(
-        model.chat_prompt(messages),
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n");
+    EXPECT_EQ(model.chat_prompt(messages),
+              "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n");
 }
 
 TEST_F(SmolLm2, ExpandsToFloat32AsGgmlDoes) {
@@ -184,8 +182,8 @@ TEST(TinyModels, DefaultsOfAbsentKeys) {
     TinyModel tiny;
     tiny.n_head_kv = 4;
     tiny.edit_keys = [](gguf_context* gguf) {
-        for (const char* key : {"llama.attention.head_count_kv", "llama.rope.dimension_count",
-                                "llama.rope.freq_base", "general.name"}) {
+        for (const char* key :
+             {"llama.attention.head_count_kv", "llama.rope.dimension_count", "llama.rope.freq_base", "general.name"}) {
             gguf_remove_key(gguf, key);
         }
     };
@@ -246,8 +244,7 @@ TEST_P(WeightTypes, StayInTheFileOrBecomeFloat32) {
     const LayerWeights& wide = expanded.impl().weights.layers[1];
     for (const auto& [tensor, name] :
          {std::pair{wide.attn_q, "blk.1.attn_q.weight"}, std::pair{wide.attn_v, "blk.1.attn_v.weight"},
-          std::pair{wide.ffn_down, "blk.1.ffn_down.weight"},
-          std::pair{expanded.impl().weights.output, "output.weight"},
+          std::pair{wide.ffn_down, "blk.1.ffn_down.weight"}, std::pair{expanded.impl().weights.output, "output.weight"},
           std::pair{expanded.impl().weights.token_embd, "token_embd.weight"}}) {
         EXPECT_EQ(tensor->type, GGML_TYPE_F32);
         EXPECT_EQ(floats(tensor), dequantized(file, name)) << name;
@@ -255,10 +252,10 @@ TEST_P(WeightTypes, StayInTheFileOrBecomeFloat32) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, WeightTypes,
-                         testing::Values(GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0,
-                                         GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0,
-                                         GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K,
-                                         GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS),
+                         testing::Values(GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                                         GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,
+                                         GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL,
+                                         GGML_TYPE_IQ4_XS),
                          [](const auto& type) { return std::string(ggml_type_name(type.param)); });
 
 TEST(TinyModels, NormsBecomeFloat32) {
@@ -284,8 +281,7 @@ TEST(TinyModels, UnalignedTensorsAreCopied) {
     const Model::Impl& impl = model.impl();
     int copied = 0;
     for (const LayerWeights& layer : impl.weights.layers) {
-        for (const ggml_tensor* t :
-             {layer.attn_q, layer.attn_k, layer.attn_v, layer.ffn_up, layer.ffn_norm}) {
+        for (const ggml_tensor* t : {layer.attn_q, layer.attn_k, layer.attn_v, layer.ffn_up, layer.ffn_norm}) {
             EXPECT_EQ(reinterpret_cast<uintptr_t>(t->data) % 32, 0u);
             EXPECT_EQ(std::memcmp(t->data, impl.file.tensor_data(t->name), ggml_nbytes(t)), 0);
             copied += !in_mapping(impl.file, t);
@@ -393,8 +389,7 @@ TEST_P(Vocabularies, RefuseInvalidUtf8AndSayWhere) {
     };
     for (const auto& [text, byte] : cases) {
         const std::string error = error_of([&] { model.tokenize(text, true, true); });
-        EXPECT_NE(error.find("not valid UTF-8: wrong at byte " + std::to_string(byte) + " "),
-                  std::string::npos)
+        EXPECT_NE(error.find("not valid UTF-8: wrong at byte " + std::to_string(byte) + " "), std::string::npos)
             << error;
         const ChatMessage messages[] = {{"user", text}};
         EXPECT_THROW(model.chat_prompt(messages), Error);
@@ -430,13 +425,10 @@ TEST(Vocabulary, WithoutAChatTemplate) {
     const ChatMessage messages[] = {{"user", "Hello"}};
     EXPECT_FALSE(none.has_chat_template());
     EXPECT_NE(error_of([&] { none.chat_prompt(messages); }).find("has no chat template"), std::string::npos);
-    tiny.edit_keys = [](gguf_context* gguf) {
-        gguf_set_val_str(gguf, "tokenizer.chat_template", "{{ my own }}");
-    };
+    tiny.edit_keys = [](gguf_context* gguf) { gguf_set_val_str(gguf, "tokenizer.chat_template", "{{ my own }}"); };
     const Model unknown = Model::load(write_tiny_model(tiny));
     EXPECT_FALSE(unknown.has_chat_template());
-    EXPECT_NE(error_of([&] { unknown.chat_prompt(messages); }).find("not one that libllama knows"),
-              std::string::npos);
+    EXPECT_NE(error_of([&] { unknown.chat_prompt(messages); }).find("not one that libllama knows"), std::string::npos);
 }
 
 // ---- Both libraries read the tiny models ----
@@ -457,9 +449,7 @@ TEST(TinyModels, LibllamaLoadsAndRunsThem) {
         llama_context* context = llama_init_from_model(model, params);
         ASSERT_NE(context, nullptr);
         std::vector<Token> tokens = ours.tokenize("then and there", true, false);
-        ASSERT_EQ(
-            llama_decode(context, llama_batch_get_one(tokens.data(), static_cast<int32_t>(tokens.size()))),
-            0);
+        ASSERT_EQ(llama_decode(context, llama_batch_get_one(tokens.data(), static_cast<int32_t>(tokens.size()))), 0);
         const float* logits = llama_get_logits_ith(context, -1);
         float low = logits[0], high = logits[0];
         for (int i = 0; i < tiny.n_vocab; ++i) {
@@ -508,8 +498,7 @@ TEST(Memory, IsCheckedBeforeTheWeightsAreExpanded) {
     const std::string expanded = error_of([&] { Model::load(path, {.compute = Compute::f32}); });
     setrlimit(RLIMIT_AS, &before);
     EXPECT_EQ(in_place, "");
-    EXPECT_EQ(
-        expanded.rfind("not enough memory: the float32 copy of the weights needs 0.2 GiB, 0.1 GiB is", 0), 0u)
+    EXPECT_EQ(expanded.rfind("not enough memory: the float32 copy of the weights needs 0.2 GiB, 0.1 GiB is", 0), 0u)
         << expanded;
     EXPECT_EQ(error_of([&] { Model::load(path, {.compute = Compute::f32}); }), "");
 }

@@ -239,7 +239,13 @@ std::vector<Shape> shapes() {
     return {
         {"Llama", TinyModel{.n_layer = 4}},
         {"OddHeads", TinyModel{.n_layer = 3, .n_embd = 96, .n_head = 6, .n_head_kv = 2, .head_dim = 20}},
-        {"Qwen2", TinyModel{.arch = "qwen2", .n_layer = 3, .n_embd = 224, .n_head = 7, .n_head_kv = 1, .head_dim = 32, .qkv_bias = true}},
+        {"Qwen2", TinyModel{.arch = "qwen2",
+                            .n_layer = 3,
+                            .n_embd = 224,
+                            .n_head = 7,
+                            .n_head_kv = 1,
+                            .head_dim = 32,
+                            .qkv_bias = true}},
         {"SlidingWindow", TinyModel{.n_layer = 3, .sliding_window = 100}},
         {"Quantised", TinyModel{.n_layer = 3, .type = GGML_TYPE_Q8_0}},
     };

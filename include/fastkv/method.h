@@ -26,15 +26,15 @@ struct TspLayer {
 /// method refuses a parameter that it does not use.
 struct MethodParams {
     std::string method = "fastkv";
-    std::optional<double> retain_rate;   ///< share of the prompt that each layer caches, (0, 1]; default 0.1
-    std::optional<double> tsp_rate;      ///< share of the prompt that goes on past the TSP layer, (0, 1], not below
-                                         ///< retain_rate; default 0.2, or retain_rate where that is higher
-    std::optional<int> tsp_layer;        ///< counted from 0, or a TspLayer constant
-    std::optional<int> window;           ///< the last tokens, which score the others and are always kept; 8
-    std::optional<int> kernel;           ///< pooling kernel, odd; default 7
-    std::optional<Pooling> pooling;      ///< default max
-    std::optional<int> budget;           ///< constant mode: tokens cached per layer instead of retain_rate; >= window
-    std::optional<int> tsp_len;          ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
+    std::optional<double> retain_rate;  ///< share of the prompt that each layer caches, (0, 1]; default 0.1
+    std::optional<double> tsp_rate;     ///< share of the prompt that goes on past the TSP layer, (0, 1], not below
+                                        ///< retain_rate; default 0.2, or retain_rate where that is higher
+    std::optional<int> tsp_layer;       ///< counted from 0, or a TspLayer constant
+    std::optional<int> window;          ///< the last tokens, which score the others and are always kept; 8
+    std::optional<int> kernel;          ///< pooling kernel, odd; default 7
+    std::optional<Pooling> pooling;     ///< default max
+    std::optional<int> budget;          ///< constant mode: tokens cached per layer instead of retain_rate; >= window
+    std::optional<int> tsp_len;         ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
 };
 
 /// One line of the registry.

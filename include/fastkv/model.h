@@ -35,24 +35,24 @@ struct ModelParams {
 
 /// What the GGUF file says about the model. Names are those of the GGUF keys.
 struct HyperParams {
-    std::string arch;           ///< general.architecture: "llama" or "qwen2"
-    std::string name;           ///< general.name, may be empty
-    std::string file_type;      ///< the most common type of the weight matrices, as ggml names it: "q4_1"
-    int n_vocab = 0;            ///< rows of the embedding
-    int n_ctx_train = 0;        ///< context_length
-    int n_embd = 0;             ///< embedding_length: width of the residual stream
-    int n_layer = 0;            ///< block_count
-    int n_head = 0;             ///< attention.head_count: query heads
-    int n_head_kv = 0;          ///< attention.head_count_kv: key/value heads
-    int head_dim = 0;           ///< attention.key_length, else n_embd / n_head
-    int n_ff = 0;               ///< feed_forward_length
-    int n_rot = 0;              ///< rope.dimension_count
-    int sliding_window = 0;     ///< attention.sliding_window; 0: none
-    float rope_theta = 0;       ///< rope.freq_base
-    float rope_freq_scale = 1;  ///< 1 / rope.scaling.factor for linear scaling
-    float norm_eps = 0;         ///< attention.layer_norm_rms_epsilon
-    int64_t n_params = 0;       ///< elements of all tensors
-    uint64_t weights_bytes = 0; ///< bytes of all tensors in the file
+    std::string arch;            ///< general.architecture: "llama" or "qwen2"
+    std::string name;            ///< general.name, may be empty
+    std::string file_type;       ///< the most common type of the weight matrices, as ggml names it: "q4_1"
+    int n_vocab = 0;             ///< rows of the embedding
+    int n_ctx_train = 0;         ///< context_length
+    int n_embd = 0;              ///< embedding_length: width of the residual stream
+    int n_layer = 0;             ///< block_count
+    int n_head = 0;              ///< attention.head_count: query heads
+    int n_head_kv = 0;           ///< attention.head_count_kv: key/value heads
+    int head_dim = 0;            ///< attention.key_length, else n_embd / n_head
+    int n_ff = 0;                ///< feed_forward_length
+    int n_rot = 0;               ///< rope.dimension_count
+    int sliding_window = 0;      ///< attention.sliding_window; 0: none
+    float rope_theta = 0;        ///< rope.freq_base
+    float rope_freq_scale = 1;   ///< 1 / rope.scaling.factor for linear scaling
+    float norm_eps = 0;          ///< attention.layer_norm_rms_epsilon
+    int64_t n_params = 0;        ///< elements of all tensors
+    uint64_t weights_bytes = 0;  ///< bytes of all tensors in the file
 
     int n_group() const { return n_head / n_head_kv; }  ///< query heads that share one key/value head
 };

@@ -14,7 +14,7 @@ namespace fastkv {
 
 /// How far a prefill has come. Layers differ in length, so `rows_done / rows_total` is the honest share.
 struct PrefillProgress {
-    int layer = 0;           ///< the layer being computed, from 0
+    int layer = 0;  ///< the layer being computed, from 0
     int n_layer = 0;
     int64_t rows_done = 0;   ///< token rows times layers finished so far
     int64_t rows_total = 0;  ///< of how many, as the method plans it
@@ -27,11 +27,11 @@ using ProgressCallback = std::function<bool(const PrefillProgress&)>;
 
 /// What a prefill did in one layer. Positions are those of the prompt, from 0, ascending.
 struct LayerReport {
-    int rows = 0;                            ///< tokens that the layer received
-    int cached = 0;                          ///< entries that it keeps per cached head
-    int n_head_cached = 0;                   ///< cached heads
-    std::vector<std::vector<int>> kept;      ///< [n_head_cached][cached] positions, or one list for all heads
-    std::vector<int> propagated;             ///< positions that went on, only where the layer dropped some
+    int rows = 0;                        ///< tokens that the layer received
+    int cached = 0;                      ///< entries that it keeps per cached head
+    int n_head_cached = 0;               ///< cached heads
+    std::vector<std::vector<int>> kept;  ///< [n_head_cached][cached] positions, or one list for all heads
+    std::vector<int> propagated;         ///< positions that went on, only where the layer dropped some
 
     /// The positions that cached head `head` keeps.
     const std::vector<int>& kept_by(int head) const { return kept.size() == 1 ? kept[0] : kept[size_t(head)]; }
@@ -58,15 +58,14 @@ struct SessionParams {
 
 /// Bytes and work that a prompt would take, without computing anything.
 struct CostEstimate {
-    double prefill_share = 1;          ///< of FullKV's token rows times layers
-    uint64_t kv_cache_bytes = 0;       ///< after the prefill, `n_predict` entries set aside
-    uint64_t working_bytes = 0;        ///< residual stream, one layer's K and V, expanded weights, scratch
+    double prefill_share = 1;     ///< of FullKV's token rows times layers
+    uint64_t kv_cache_bytes = 0;  ///< after the prefill, `n_predict` entries set aside
+    uint64_t working_bytes = 0;   ///< residual stream, one layer's K and V, expanded weights, scratch
     uint64_t peak_bytes() const { return kv_cache_bytes + working_bytes; }
 };
 
 /// What `n_prompt` tokens would cost. Throws like resolve().
-CostEstimate estimate(const Model& model, const MethodParams& method, int n_prompt,
-                      const SessionParams& params = {});
+CostEstimate estimate(const Model& model, const MethodParams& method, int n_prompt, const SessionParams& params = {});
 
 /// A session: prefill once, then decode token by token. Not thread-safe; sessions are independent.
 class Session {

@@ -22,8 +22,8 @@ ggml_tensor* first_rows(Graph& graph, ggml_tensor* kv, int64_t rows) {
 }
 
 /// ggml's fused attention: q [head_dim, n_head, rows] over the first n_kv rows -> [head_dim * n_head, rows].
-ggml_tensor* flash_attention(Graph& graph, const HyperParams& hparams, ggml_tensor* q, const KvTensors& kv, int64_t n_kv,
-                             ggml_tensor* mask) {
+ggml_tensor* flash_attention(Graph& graph, const HyperParams& hparams, ggml_tensor* q, const KvTensors& kv,
+                             int64_t n_kv, ggml_tensor* mask) {
     ggml_context* ctx = graph.ctx();
     const int64_t rows = q->ne[2];
     ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), first_rows(graph, kv.k, n_kv),
@@ -101,7 +101,8 @@ Attend cache_attention(const HyperParams& hparams, const KernelChoice& choice, c
     }
     return [&hparams, &cache, written](Graph& graph, ggml_tensor* q) {
         const int n_threads = graph.device().n_threads;
-        const int64_t size = int64_t(kernels::cache_attention_partial_size(hparams.n_head, hparams.head_dim, n_threads));
+        const int64_t size =
+            int64_t(kernels::cache_attention_partial_size(hparams.n_head, hparams.head_dim, n_threads));
         // [n_threads][n_head][2 + head_dim]
         ggml_tensor* partial =
             graph.cpu_node({size}, {q, written.k, written.v}, [&hparams, &cache](ggml_tensor* dst, int ith, int nth) {
@@ -170,12 +171,11 @@ ggml_tensor* window_scores_by_kernel(Graph& graph, const HyperParams& hparams, g
 ggml_tensor* window_scores_by_ggml(Graph& graph, const HyperParams& hparams, ggml_tensor* q, const KvTensors& kv,
                                    int n_rows, int window, ggml_tensor* mask) {
     ggml_context* ctx = graph.ctx();
-    ggml_tensor* q_by_head = ggml_permute(ctx, q, 0, 2, 1, 3);                                // [head_dim, window, n_head]
-    ggml_tensor* s = ggml_mul_mat(ctx, first_rows(graph, kv.k, n_rows), q_by_head);           // [n_rows, window, n_head]
+    ggml_tensor* q_by_head = ggml_permute(ctx, q, 0, 2, 1, 3);                       // [head_dim, window, n_head]
+    ggml_tensor* s = ggml_mul_mat(ctx, first_rows(graph, kv.k, n_rows), q_by_head);  // [n_rows, window, n_head]
     ggml_tensor* p = ggml_soft_max_ext(ctx, s, mask, attention_scale(hparams), 0.0f);
     ggml_tensor* sums = ggml_sum_rows(ctx, ggml_cont(ctx, ggml_permute(ctx, p, 1, 0, 2, 3)));  // [1, n_rows, n_head]
-    ggml_tensor* before_window =
-        ggml_view_2d(ctx, sums, n_rows - window, hparams.n_head, sums->nb[2], 0);
+    ggml_tensor* before_window = ggml_view_2d(ctx, sums, n_rows - window, hparams.n_head, sums->nb[2], 0);
     return ggml_cont(ctx, before_window);
 }
 

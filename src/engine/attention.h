@@ -41,8 +41,8 @@ class PrefillAttention {
     std::vector<ggml_fp16_t> mask_;       // [rows of a chunk][keys], for ggml
 };
 
-/// Attention of one new row over a layer's cache, the row's own entry included. The node reads the cache's length when it runs;
-/// by ggml's operators it covers `n_kv` entries under `mask` (see cache_mask()).
+/// Attention of one new row over a layer's cache, the row's own entry included. The node reads the cache's length when
+/// it runs; by ggml's operators it covers `n_kv` entries under `mask` (see cache_mask()).
 Attend cache_attention(const HyperParams& hparams, const KernelChoice& choice, const LayerCache& cache,
                        const KvTensors& written, int n_kv, ggml_tensor* mask);
 

@@ -20,9 +20,9 @@ struct KvTensors {
 /// How the kernels see K or V that lie in host memory.
 kernels::KvView kv_view(const ggml_tensor* tensor);
 
-/// Three different numbers: an entry's position is where its token stood in the prompt or answer; its row is where it lies
-/// in the tensors; the length is how many rows are filled. Every head holds the same number of entries, but each its own
-/// positions, unless all hold the same.
+/// Three different numbers: an entry's position is where its token stood in the prompt or answer; its row is where it
+/// lies in the tensors; the length is how many rows are filled. Every head holds the same number of entries, but each
+/// its own positions, unless all hold the same.
 class LayerCache {
   public:
     LayerCache(const Device& device, ggml_type type, int head_dim, int n_head_kv, int capacity);
@@ -71,7 +71,8 @@ class LayerCache {
 /// Bytes of a cache with these dimensions.
 uint64_t layer_cache_bytes(ggml_type type, int head_dim, int n_head_kv, int capacity);
 
-/// Entries that a cache is given for `n_entry` filled ones and `n_predict` to come: ggml's attention wants a multiple of 256.
+/// Entries that a cache is given for `n_entry` filled ones and `n_predict` to come: ggml's attention wants a multiple
+/// of 256.
 int cache_capacity(const Device& device, int n_entry, int n_predict);
 
 }  // namespace fastkv

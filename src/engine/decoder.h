@@ -14,8 +14,8 @@
 namespace fastkv {
 
 /// Decodes token after token into the same caches. The graph is built once and run for every token: what changes (row,
-/// position, where the new entry goes) are inputs, and fastkv's attention reads a cache's length when it runs. It is built
-/// again only when a cache had to move, or, with ggml's attention, for another 256 entries.
+/// position, where the new entry goes) are inputs, and fastkv's attention reads a cache's length when it runs. It is
+/// built again only when a cache had to move, or, with ggml's attention, for another 256 entries.
 class Decoder {
   public:
     Decoder(const Model::Impl& model, std::vector<LayerCache>& caches);
@@ -45,12 +45,12 @@ class Decoder {
     void build(Segment& segment);
 
     const Model::Impl& model_;
-    std::vector<LayerCache>& caches_;   // [n_layer]
-    std::vector<LayerInput> inputs_;    // [n_layer]
+    std::vector<LayerCache>& caches_;  // [n_layer]
+    std::vector<LayerInput> inputs_;   // [n_layer]
     std::vector<Segment> segments_;
-    std::vector<float> row_;            // [n_embd] input of a segment
+    std::vector<float> row_;  // [n_embd] input of a segment
     int32_t position_ = 0;
-    bool stale_ = true;                 // graphs must be built (again)
+    bool stale_ = true;  // graphs must be built (again)
 };
 
 }  // namespace fastkv

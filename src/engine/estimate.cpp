@@ -53,17 +53,16 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
         compresses = compresses || plan.keep;
         if (plan.score) window = plan.score->window;
     }
-    cost.prefill_share = double(std::accumulate(rows.begin(), rows.end(), int64_t{0})) /
-                         (double(n_prompt) * hp.n_layer);
+    cost.prefill_share =
+        double(std::accumulate(rows.begin(), rows.end(), int64_t{0})) / (double(n_prompt) * hp.n_layer);
 
     const Device& device = *impl.weights.layers[0].device;
     const KernelChoice choice = choose_kernels(device, impl.params.compute);
     const uint64_t n = uint64_t(n_prompt);
     const uint64_t layer_kv = layer_cache_bytes(type, hp.head_dim, hp.n_head_kv, n_prompt);
     const uint64_t stream = n * uint64_t(hp.n_embd) * sizeof(float);
-    const uint64_t packed_kv = choice.prefill_attention ? layer_kv / ggml_type_size(type) *
-                                                              kernels::gemm_type_size(choice.gemm)
-                                                        : 0;
+    const uint64_t packed_kv =
+        choice.prefill_attention ? layer_kv / ggml_type_size(type) * kernels::gemm_type_size(choice.gemm) : 0;
     // scores of a head group over the window, and the sums of all heads twice
     const uint64_t scores = n * sizeof(float) * uint64_t(window * hp.n_group() * device.n_threads + 2 * hp.n_head);
     const uint64_t all_logits = session.all_logits ? n * uint64_t(hp.n_vocab) * sizeof(float) : 0;

@@ -23,9 +23,7 @@ ggml_tensor* new_tensor(ggml_context* ctx, ggml_type type, std::initializer_list
     return ggml_new_tensor(ctx, type, int(shape.size()), shape.begin());
 }
 
-void call_cpu(ggml_tensor* dst, int ith, int nth, void* call) {
-    (*static_cast<const CpuCall*>(call))(dst, ith, nth);
-}
+void call_cpu(ggml_tensor* dst, int ith, int nth, void* call) { (*static_cast<const CpuCall*>(call))(dst, ith, nth); }
 
 }  // namespace
 

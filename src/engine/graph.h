@@ -12,8 +12,8 @@
 
 namespace fastkv {
 
-/// The work of one CPU thread, `ith` of `nth`, on a node of a graph. All threads of the graph call it; the next node begins
-/// when all have returned.
+/// The work of one CPU thread, `ith` of `nth`, on a node of a graph. All threads of the graph call it; the next node
+/// begins when all have returned.
 using CpuCall = std::function<void(ggml_tensor* dst, int ith, int nth)>;
 
 class Graph {

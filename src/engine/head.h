@@ -25,9 +25,9 @@ class Head {
   private:
     const Model::Impl& model_;
     ggml_gallocr_ptr allocator_;
-    std::vector<float> row_;               // [n_embd] input of row_graph_
-    std::unique_ptr<Graph> row_graph_;     // for one row, built once
-    ggml_tensor* row_logits_ = nullptr;    // [n_vocab]
+    std::vector<float> row_;             // [n_embd] input of row_graph_
+    std::unique_ptr<Graph> row_graph_;   // for one row, built once
+    ggml_tensor* row_logits_ = nullptr;  // [n_vocab]
 };
 
 }  // namespace fastkv

@@ -30,7 +30,8 @@ ggml_tensor* build_norm(Graph& graph, const HyperParams& hparams, ggml_tensor* x
 ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions);
 
 /// Keys (rotated) and values of the rows x [n_embd, rows] at `positions` [rows], written to the rows `kv_rows`
-/// (int64 [rows], or [1, n_head_kv] for one row that lies elsewhere in every head) of `kv`. Returns the written tensors.
+/// (int64 [rows], or [1, n_head_kv] for one row that lies elsewhere in every head) of `kv`. Returns the written
+/// tensors.
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                             ggml_tensor* kv_rows, const KvTensors& kv);
 

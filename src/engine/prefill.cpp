@@ -36,8 +36,8 @@ PrefillResult Prefill::run() {
     return std::move(result_);
 }
 
-/// The layer as the design tells it: K and V of all rows, scores, selection, the compressed cache, and then attention and
-/// MLP only for the rows that live on.
+/// The layer as the design tells it: K and V of all rows, scores, selection, the compressed cache, and then attention
+/// and MLP only for the rows that live on.
 void Prefill::compute_layer(int layer) {
     const LayerPlan plan = method_.plan(params_, layer, int(prompt_.size()), n_rows());
     // above the last layer only the last row matters: it alone gives the logits

@@ -18,14 +18,14 @@ namespace fastkv {
 
 /// What a prefill leaves behind.
 struct PrefillResult {
-    std::vector<LayerCache> caches;     // [n_layer]
-    std::vector<LayerReport> layers;    // [n_layer]
-    std::vector<float> last_rows;       // [1, or n_prompt with all rows][n_embd] residual stream after the last layer
+    std::vector<LayerCache> caches;   // [n_layer]
+    std::vector<LayerReport> layers;  // [n_layer]
+    std::vector<float> last_rows;     // [1, or n_prompt with all rows][n_embd] residual stream after the last layer
 };
 
-/// One prefill. Engines usually push the prompt through all layers chunk by chunk and hold every layer's full cache until it
-/// is read; going layer by layer, only one layer's full K and V ever exist, quantised weights are expanded once per
-/// layer, and rows that a method drops are not computed above.
+/// One prefill. Engines usually push the prompt through all layers chunk by chunk and hold every layer's full cache
+/// until it is read; going layer by layer, only one layer's full K and V ever exist, quantised weights are expanded
+/// once per layer, and rows that a method drops are not computed above.
 class Prefill {
   public:
     Prefill(const Model::Impl& model, const MethodEntry& method, const MethodParams& params,
@@ -61,14 +61,14 @@ class Prefill {
     int layer_ = 0;
     const Device* device_ = nullptr;
     KernelChoice choice_;
-    ggml_gallocr_ptr allocator_;               // intermediate results of this device's graphs
+    ggml_gallocr_ptr allocator_;  // intermediate results of this device's graphs
     std::unique_ptr<TensorStore> stream_store_;
-    ggml_tensor* stream_ = nullptr;            // [n_embd, n_prompt], of which the first n_rows() rows live
-    std::vector<int32_t> positions_;           // [n_rows] original positions of the living rows, ascending
+    ggml_tensor* stream_ = nullptr;   // [n_embd, n_prompt], of which the first n_rows() rows live
+    std::vector<int32_t> positions_;  // [n_rows] original positions of the living rows, ascending
 
     // One layer's full K and V, where the cache does not keep them all.
     std::unique_ptr<TensorStore> scratch_store_;
-    KvTensors scratch_;                        // [head_dim, n_prompt, n_head_kv]
+    KvTensors scratch_;  // [head_dim, n_prompt, n_head_kv]
 
     std::optional<LayerContext> context_;
     std::unique_ptr<ExpandedWeights> expanded_;

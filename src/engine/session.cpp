@@ -25,9 +25,9 @@ struct Session::Impl {
     std::vector<LayerCache> caches;   // [n_layer], empty before the prefill
     std::vector<LayerReport> layers;  // [n_layer]
     std::optional<Decoder> decoder;
-    std::vector<float> row;           // [n_embd] residual stream of the newest token
-    std::vector<float> logits;        // [n_vocab]
-    std::vector<float> all_logits;    // [n_prompt][n_vocab] or empty
+    std::vector<float> row;         // [n_embd] residual stream of the newest token
+    std::vector<float> logits;      // [n_vocab]
+    std::vector<float> all_logits;  // [n_prompt][n_vocab] or empty
     PhaseStats prefill_stats;
     PhaseStats decode_stats;
 

@@ -15,7 +15,7 @@ struct CacheQuery {
     const int32_t* position = nullptr;  ///< [n_head_kv][position_stride] original positions; read only with a window
     int position_stride = 0;
     int query_position = 0;
-    int n_entry = 0;         ///< cached entries per head, the query's own included
+    int n_entry = 0;  ///< cached entries per head, the query's own included
     int n_head = 0;
     int n_head_kv = 0;
     int head_dim = 0;
@@ -30,7 +30,6 @@ size_t cache_attention_partial_size(int n_head, int head_dim, int nth);
 void cache_attention_partial(const CacheQuery& query, float* partial, int ith, int nth);
 
 /// Second pass, after all threads have finished the first: out [n_head][head_dim], this thread's share of heads.
-void cache_attention_merge(const float* partial, int n_head, int head_dim, int n_partial, float* out, int ith,
-                           int nth);
+void cache_attention_merge(const float* partial, int n_head, int head_dim, int n_partial, float* out, int ith, int nth);
 
 }  // namespace fastkv::kernels

@@ -49,14 +49,14 @@ class PackedKv {
 /// The query side. Query i sees key j if j <= key_row[i] and, with a sliding window, if
 /// key_position[key_row[i]] - key_position[j] < sliding_window.
 struct PrefillQueries {
-    const float* q = nullptr;             ///< [n_query][n_head][head_dim], rotated
-    float* out = nullptr;                 ///< [n_query][n_head][head_dim]
-    const int32_t* key_row = nullptr;     ///< [n_query] the row of each query among the keys, ascending
+    const float* q = nullptr;               ///< [n_query][n_head][head_dim], rotated
+    float* out = nullptr;                   ///< [n_query][n_head][head_dim]
+    const int32_t* key_row = nullptr;       ///< [n_query] the row of each query among the keys, ascending
     const int32_t* key_position = nullptr;  ///< [n_rows] original positions of the keys, ascending
     int n_query = 0;
-    int n_head = 0;                       ///< query head h reads key/value head h / (n_head / n_head_kv)
-    float scale = 0;                      ///< 1 / sqrt(head_dim)
-    int sliding_window = 0;               ///< 0: none
+    int n_head = 0;          ///< query head h reads key/value head h / (n_head / n_head_kv)
+    float scale = 0;         ///< 1 / sqrt(head_dim)
+    int sliding_window = 0;  ///< 0: none
 };
 
 /// out = softmax(scale · q·Kᵀ, masked)·V: this thread's share, balanced by the keys that each block of queries

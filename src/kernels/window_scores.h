@@ -9,7 +9,7 @@ struct WindowQueries {
     const float* q = nullptr;  ///< [window][n_head][head_dim], rotated: the queries of the last `window` rows
     KvView k;                  ///< all rows of the layer
     int n_rows = 0;
-    int window = 0;            ///< < n_rows
+    int window = 0;  ///< < n_rows
     int n_head = 0;
     int n_head_kv = 0;
     int head_dim = 0;

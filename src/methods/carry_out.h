@@ -14,8 +14,8 @@ struct Choice {
     std::vector<int> propagated;         ///< or empty: every row goes on
 };
 
-/// `scores` are one row per query head, unpooled, as plan.score asks for them; they are used up. `n_group` query heads share
-/// a key/value head. Needs no scores where the plan asks for none.
+/// `scores` are one row per query head, unpooled, as plan.score asks for them; they are used up. `n_group` query heads
+/// share a key/value head. Needs no scores where the plan asks for none.
 Choice carry_out(const LayerPlan& plan, Scores scores, int n_group, int n_rows);
 
 }  // namespace fastkv

@@ -35,8 +35,7 @@ int quota_processors() {
         std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
     }
     constexpr int unlimited = 1 << 20;
-    return quota > 0 && period > 0 ? std::max(1, static_cast<int>(std::min(quota / period + 0.5, 1e6)))
-                                   : unlimited;
+    return quota > 0 && period > 0 ? std::max(1, static_cast<int>(std::min(quota / period + 0.5, 1e6))) : unlimited;
 }
 
 /// Physical cores that this process may use: two hardware threads of one core share its multipliers.
@@ -50,8 +49,7 @@ int physical_cores() {
         for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
             if (!CPU_ISSET(cpu, &allowed)) continue;
             ++n_processors;
-            std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
-                               "/topology/thread_siblings_list");
+            std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
             std::string siblings;
             if (std::getline(file, siblings)) cores.insert(siblings);
         }
@@ -72,13 +70,10 @@ void set_threads(ggml_backend_t backend, int n_threads) {
 bool is_gpu(ggml_backend_dev_t device) {
     switch (ggml_backend_dev_type(device)) {
         case GGML_BACKEND_DEVICE_TYPE_GPU:
-        case GGML_BACKEND_DEVICE_TYPE_IGPU:
-            return true;
+        case GGML_BACKEND_DEVICE_TYPE_IGPU: return true;
         // Helpers of the CPU (BLAS) are accelerators that compute in the CPU's memory.
-        case GGML_BACKEND_DEVICE_TYPE_ACCEL:
-            return !ggml_backend_buft_is_host(ggml_backend_dev_buffer_type(device));
-        default:
-            return false;
+        case GGML_BACKEND_DEVICE_TYPE_ACCEL: return !ggml_backend_buft_is_host(ggml_backend_dev_buffer_type(device));
+        default: return false;
     }
 }
 
@@ -109,8 +104,7 @@ std::unique_ptr<Device> open_gpu() {
         LogCapture log;
         device->backend = ggml_backend_dev_init(candidate, nullptr);
         if (!device->backend) {
-            fail(std::string("cannot start the GPU ") + ggml_backend_dev_name(candidate) + ": " +
-                 log.first_error());
+            fail(std::string("cannot start the GPU ") + ggml_backend_dev_name(candidate) + ": " + log.first_error());
         }
         device->name = ggml_backend_name(device->backend);
         device->is_cpu = false;

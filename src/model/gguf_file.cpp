@@ -154,15 +154,14 @@ struct GgufFile::Impl {
         const uint64_t start = gguf_get_data_offset(gguf.get());
         for (int64_t i = 0; i < gguf_get_n_tensors(gguf.get()); ++i) {
             const std::string name = gguf_get_tensor_name(gguf.get(), i);
-            const uint64_t at = gguf_get_tensor_offset(gguf.get(), i),
-                           bytes = gguf_get_tensor_size(gguf.get(), i);
+            const uint64_t at = gguf_get_tensor_offset(gguf.get(), i), bytes = gguf_get_tensor_size(gguf.get(), i);
             if (bytes == 0) fail(path + ": damaged GGUF file: tensor " + name + " has no elements");
-            const bool inside = start <= mapping.size() && at <= mapping.size() - start &&
-                                bytes <= mapping.size() - start - at;
+            const bool inside =
+                start <= mapping.size() && at <= mapping.size() - start && bytes <= mapping.size() - start - at;
             if (!inside) {
-                fail(path + ": truncated or damaged GGUF file: tensor " + name + " (" +
-                     std::to_string(bytes) + " bytes) lies past the end of the file (" +
-                     std::to_string(mapping.size()) + " bytes); fetch the file again");
+                fail(path + ": truncated or damaged GGUF file: tensor " + name + " (" + std::to_string(bytes) +
+                     " bytes) lies past the end of the file (" + std::to_string(mapping.size()) +
+                     " bytes); fetch the file again");
             }
         }
     }
@@ -181,8 +180,7 @@ struct GgufFile::Impl {
     int64_t find(const std::string& key) const { return gguf_find_key(gguf.get(), key.c_str()); }
 
     [[noreturn]] void wrong_type(const std::string& key, int64_t id, const char* wanted) const {
-        fail(path + ": key " + key + " should be " + wanted + " but is " +
-             type_name(gguf_get_kv_type(gguf.get(), id)));
+        fail(path + ": key " + key + " should be " + wanted + " but is " + type_name(gguf_get_kv_type(gguf.get(), id)));
     }
 };
 
@@ -200,20 +198,13 @@ std::optional<int64_t> GgufFile::integer(const std::string& key) const {
     const int64_t id = impl_->find(key);
     if (id < 0) return std::nullopt;
     switch (gguf_get_kv_type(gguf, id)) {
-        case GGUF_TYPE_UINT8:
-            return gguf_get_val_u8(gguf, id);
-        case GGUF_TYPE_INT8:
-            return gguf_get_val_i8(gguf, id);
-        case GGUF_TYPE_UINT16:
-            return gguf_get_val_u16(gguf, id);
-        case GGUF_TYPE_INT16:
-            return gguf_get_val_i16(gguf, id);
-        case GGUF_TYPE_UINT32:
-            return gguf_get_val_u32(gguf, id);
-        case GGUF_TYPE_INT32:
-            return gguf_get_val_i32(gguf, id);
-        case GGUF_TYPE_INT64:
-            return gguf_get_val_i64(gguf, id);
+        case GGUF_TYPE_UINT8: return gguf_get_val_u8(gguf, id);
+        case GGUF_TYPE_INT8: return gguf_get_val_i8(gguf, id);
+        case GGUF_TYPE_UINT16: return gguf_get_val_u16(gguf, id);
+        case GGUF_TYPE_INT16: return gguf_get_val_i16(gguf, id);
+        case GGUF_TYPE_UINT32: return gguf_get_val_u32(gguf, id);
+        case GGUF_TYPE_INT32: return gguf_get_val_i32(gguf, id);
+        case GGUF_TYPE_INT64: return gguf_get_val_i64(gguf, id);
         case GGUF_TYPE_UINT64: {
             const uint64_t value = gguf_get_val_u64(gguf, id);
             if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
@@ -221,8 +212,7 @@ std::optional<int64_t> GgufFile::integer(const std::string& key) const {
             }
             return static_cast<int64_t>(value);
         }
-        default:
-            impl_->wrong_type(key, id, "an integer");
+        default: impl_->wrong_type(key, id, "an integer");
     }
 }
 
@@ -230,20 +220,16 @@ std::optional<double> GgufFile::real(const std::string& key) const {
     const int64_t id = impl_->find(key);
     if (id < 0) return std::nullopt;
     switch (gguf_get_kv_type(impl_->gguf.get(), id)) {
-        case GGUF_TYPE_FLOAT32:
-            return gguf_get_val_f32(impl_->gguf.get(), id);
-        case GGUF_TYPE_FLOAT64:
-            return gguf_get_val_f64(impl_->gguf.get(), id);
-        default:
-            impl_->wrong_type(key, id, "a real number");
+        case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(impl_->gguf.get(), id);
+        case GGUF_TYPE_FLOAT64: return gguf_get_val_f64(impl_->gguf.get(), id);
+        default: impl_->wrong_type(key, id, "a real number");
     }
 }
 
 std::optional<bool> GgufFile::boolean(const std::string& key) const {
     const int64_t id = impl_->find(key);
     if (id < 0) return std::nullopt;
-    if (gguf_get_kv_type(impl_->gguf.get(), id) != GGUF_TYPE_BOOL)
-        impl_->wrong_type(key, id, "true or false");
+    if (gguf_get_kv_type(impl_->gguf.get(), id) != GGUF_TYPE_BOOL) impl_->wrong_type(key, id, "true or false");
     return gguf_get_val_bool(impl_->gguf.get(), id);
 }
 
@@ -323,8 +309,6 @@ const void* GgufFile::tensor_data(const std::string& name) const {
 
 int64_t GgufFile::n_tensors() const { return static_cast<int64_t>(impl_->by_index.size()); }
 
-const ggml_tensor* GgufFile::tensor_at(int64_t index) const {
-    return impl_->by_index.at(static_cast<size_t>(index));
-}
+const ggml_tensor* GgufFile::tensor_at(int64_t index) const { return impl_->by_index.at(static_cast<size_t>(index)); }
 
 }  // namespace fastkv

@@ -33,15 +33,13 @@ class Reader {
     }
 
     /// A number that some converters write once per layer. Layers that differ are not supported.
-    int positive_uniform(const std::string& name, int64_t limit, int n_layer,
-                         std::optional<int> otherwise) const {
+    int positive_uniform(const std::string& name, int64_t limit, int n_layer, std::optional<int> otherwise) const {
         if (!file_.is_array(key(name))) {
             return otherwise ? positive_or(name, limit, *otherwise) : positive(name, limit);
         }
         const std::vector<int64_t> values = *file_.integers(key(name));
         if (values.size() != static_cast<size_t>(n_layer)) {
-            wrong(name, "has " + std::to_string(values.size()) + " values for " + std::to_string(n_layer) +
-                            " layers");
+            wrong(name, "has " + std::to_string(values.size()) + " values for " + std::to_string(n_layer) + " layers");
         }
         for (int64_t value : values) {
             if (value != values.front()) wrong(name, "differs between layers, which is not supported");
@@ -61,8 +59,8 @@ class Reader {
 
     int in_range(const std::string& name, int64_t value, int64_t low, int64_t high) const {
         if (value < low || value > high) {
-            wrong(name, "is " + std::to_string(value) + ", outside " + std::to_string(low) + " to " +
-                            std::to_string(high));
+            wrong(name,
+                  "is " + std::to_string(value) + ", outside " + std::to_string(low) + " to " + std::to_string(high));
         }
         return static_cast<int>(value);
     }
@@ -76,26 +74,22 @@ void read_attention(const GgufFile& file, const Reader& reader, HyperParams& h) 
     h.n_head = reader.positive_uniform("attention.head_count", max_width, h.n_layer, std::nullopt);
     h.n_head_kv = reader.positive_uniform("attention.head_count_kv", max_width, h.n_layer, h.n_head);
     if (h.n_head % h.n_head_kv != 0) {
-        reader.wrong("attention.head_count", "(" + std::to_string(h.n_head) +
-                                                 ") is not a multiple of head_count_kv (" +
+        reader.wrong("attention.head_count", "(" + std::to_string(h.n_head) + ") is not a multiple of head_count_kv (" +
                                                  std::to_string(h.n_head_kv) + ")");
     }
     const int default_dim = h.n_embd % h.n_head == 0 ? h.n_embd / h.n_head : 0;
     h.head_dim = reader.positive_or("attention.key_length", max_width, default_dim);
     const int value_dim = reader.positive_or("attention.value_length", max_width, default_dim);
     if (h.head_dim != value_dim) {
-        reader.wrong("attention.key_length", "(" + std::to_string(h.head_dim) +
-                                                 ") differs from value_length (" + std::to_string(value_dim) +
-                                                 "), which is not supported");
+        reader.wrong("attention.key_length", "(" + std::to_string(h.head_dim) + ") differs from value_length (" +
+                                                 std::to_string(value_dim) + "), which is not supported");
     }
     if (h.head_dim == 0) {
-        reader.wrong("embedding_length", "(" + std::to_string(h.n_embd) +
-                                             ") is not a multiple of head_count (" +
+        reader.wrong("embedding_length", "(" + std::to_string(h.n_embd) + ") is not a multiple of head_count (" +
                                              std::to_string(h.n_head) + ") and there is no key_length");
     }
     if (h.head_dim % 2 != 0) {
-        fail(file.path() + ": the head size (" + std::to_string(h.head_dim) +
-             ") is odd, rotation needs pairs");
+        fail(file.path() + ": the head size (" + std::to_string(h.head_dim) + ") is odd, rotation needs pairs");
     }
     if (static_cast<int64_t>(h.n_head) * h.head_dim > max_width) {
         reader.wrong("attention.head_count", "times the head size is absurdly large");
@@ -108,8 +102,7 @@ void read_attention(const GgufFile& file, const Reader& reader, HyperParams& h) 
     }
     h.norm_eps = reader.real_or("attention.layer_norm_rms_epsilon", -1);
     if (h.norm_eps < 0 || h.norm_eps > 1) {
-        reader.wrong("attention.layer_norm_rms_epsilon",
-                     h.norm_eps == -1 ? "is missing" : "is outside 0 to 1");
+        reader.wrong("attention.layer_norm_rms_epsilon", h.norm_eps == -1 ? "is missing" : "is outside 0 to 1");
     }
 }
 
@@ -127,8 +120,7 @@ void read_rope(const GgufFile& file, const Reader& reader, HyperParams& h) {
     // A factor without a type means linear scaling, as does the older key.
     const std::string type = file.string(reader.key("rope.scaling.type")).value_or("linear");
     if (type != "linear" && type != "none") {
-        reader.wrong("rope.scaling.type",
-                     "is \"" + type + "\", which is not supported (none and linear are)");
+        reader.wrong("rope.scaling.type", "is \"" + type + "\", which is not supported (none and linear are)");
     }
     const float factor = reader.real_or("rope.scaling.factor", reader.real_or("rope.scale_linear", 0));
     if (factor < 0) reader.wrong("rope.scaling.factor", "is negative");

@@ -38,15 +38,14 @@ std::optional<uint64_t> lone_number(const std::string& path) { return labelled_n
 uint64_t left(uint64_t limit, uint64_t used) { return limit > used ? limit - used : 0; }
 
 /// What one control group leaves. Its page cache counts as used but is given back under pressure.
-uint64_t group_memory(const std::string& dir, const char* limit_file, const char* usage_file,
-                      const char* prefix) {
+uint64_t group_memory(const std::string& dir, const char* limit_file, const char* usage_file, const char* prefix) {
     const auto limit = lone_number(dir + "/" + limit_file);
     const auto usage = lone_number(dir + "/" + usage_file);
     // Version 1 writes "no limit" as the largest multiple of a page.
     if (!limit || !usage || *limit >= (uint64_t{1} << 62)) return unlimited;
     const std::string stat = dir + "/memory.stat", p = prefix;
-    const uint64_t cache = labelled_number(stat, p + "inactive_file ").value_or(0) +
-                           labelled_number(stat, p + "active_file ").value_or(0);
+    const uint64_t cache =
+        labelled_number(stat, p + "inactive_file ").value_or(0) + labelled_number(stat, p + "active_file ").value_or(0);
     return left(*limit, left(*usage, cache));
 }
 
@@ -65,9 +64,9 @@ uint64_t control_group_memory() {
         for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
             if (path == "/") path.clear();
             const std::string dir = root + path;
-            result = std::min(
-                result, v2 ? group_memory(dir, "memory.max", "memory.current", "")
-                           : group_memory(dir, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"));
+            result =
+                std::min(result, v2 ? group_memory(dir, "memory.max", "memory.current", "")
+                                    : group_memory(dir, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"));
             if (path.find('/') == std::string::npos) break;
         }
     }

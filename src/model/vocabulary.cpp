@@ -59,8 +59,8 @@ size_t utf8_length(std::string_view text) {
         if ((byte(i) & 0xc0) != 0x80) return 0;
     }
     // Longer than needed, a surrogate, past the last code point.
-    if ((first == 0xe0 && byte(1) < 0xa0) || (first == 0xed && byte(1) > 0x9f) ||
-        (first == 0xf0 && byte(1) < 0x90) || (first == 0xf4 && byte(1) > 0x8f)) {
+    if ((first == 0xe0 && byte(1) < 0xa0) || (first == 0xed && byte(1) > 0x9f) || (first == 0xf0 && byte(1) < 0x90) ||
+        (first == 0xf4 && byte(1) > 0x8f)) {
         return 0;
     }
     return length;
@@ -107,12 +107,11 @@ void with_stack(size_t bytes, const std::function<void()>& action) {
     pthread_attr_t attributes;
     pthread_t thread;
     pthread_attr_init(&attributes);
-    const bool started = pthread_attr_setstacksize(&attributes, bytes) == 0 &&
-                         pthread_create(&thread, &attributes, run, &call) == 0;
+    const bool started =
+        pthread_attr_setstacksize(&attributes, bytes) == 0 && pthread_create(&thread, &attributes, run, &call) == 0;
     pthread_attr_destroy(&attributes);
     if (!started) {
-        fail("not enough memory: tokenizing a text with very long words needs a stack of " +
-             format_bytes(bytes));
+        fail("not enough memory: tokenizing a text with very long words needs a stack of " + format_bytes(bytes));
     }
     pthread_join(thread, nullptr);
     if (call.error) std::rethrow_exception(call.error);
@@ -142,9 +141,8 @@ struct Vocabulary::Impl {
     const char* chat_template = nullptr;  // the model's, owned by it; nullptr if it has none
 
     [[noreturn]] void template_error() const {
-        fail(chat_template
-                 ? "the model's chat template is not one that libllama knows (use --raw, or another model)"
-                 : "the model has no chat template (use --raw, or an instruction-tuned model)");
+        fail(chat_template ? "the model's chat template is not one that libllama knows (use --raw, or another model)"
+                           : "the model has no chat template (use --raw, or an instruction-tuned model)");
     }
 
     /// The length of the conversation rendered, negative if the template is unknown; written to `out` up to
@@ -152,8 +150,8 @@ struct Vocabulary::Impl {
     int render(const std::vector<llama_chat_message>& messages, bool add_generation_prompt, char* out,
                size_t size) const {
         if (!chat_template) return -1;
-        return llama_chat_apply_template(chat_template, messages.data(), messages.size(),
-                                         add_generation_prompt, out, static_cast<int32_t>(size));
+        return llama_chat_apply_template(chat_template, messages.data(), messages.size(), add_generation_prompt, out,
+                                         static_cast<int32_t>(size));
     }
 };
 
@@ -170,10 +168,8 @@ Vocabulary::Vocabulary(const GgufFile& file, int n_vocab) : impl_(std::make_uniq
     impl_->chat_template = llama_model_chat_template(impl_->model.get(), nullptr);
 
     // Tokenizing would abort.
-    const bool no_bos =
-        llama_vocab_get_add_bos(impl_->vocab) && llama_vocab_bos(impl_->vocab) == LLAMA_TOKEN_NULL;
-    const bool no_eos =
-        llama_vocab_get_add_eos(impl_->vocab) && llama_vocab_eos(impl_->vocab) == LLAMA_TOKEN_NULL;
+    const bool no_bos = llama_vocab_get_add_bos(impl_->vocab) && llama_vocab_bos(impl_->vocab) == LLAMA_TOKEN_NULL;
+    const bool no_eos = llama_vocab_get_add_eos(impl_->vocab) && llama_vocab_eos(impl_->vocab) == LLAMA_TOKEN_NULL;
     if (no_bos || no_eos) {
         fail(file.path() + ": key tokenizer.ggml.add_" + (no_bos ? "bos" : "eos") +
              "_token asks for a token that the vocabulary does not have");
@@ -219,13 +215,12 @@ std::vector<Token> Vocabulary::tokenize(std::string_view text, bool add_special,
 
 std::string Vocabulary::piece(Token token, bool special) const {
     if (token < 0 || token >= n_tokens()) {
-        refuse("token " + std::to_string(token) + " is outside the vocabulary (" +
-               std::to_string(n_tokens()) + " tokens)");
+        refuse("token " + std::to_string(token) + " is outside the vocabulary (" + std::to_string(n_tokens()) +
+               " tokens)");
     }
     std::string text(32, '\0');
     const auto fill = [&] {
-        return llama_token_to_piece(impl_->vocab, token, text.data(), static_cast<int32_t>(text.size()), 0,
-                                    special);
+        return llama_token_to_piece(impl_->vocab, token, text.data(), static_cast<int32_t>(text.size()), 0, special);
     };
     int n = fill();
     if (n < 0) {

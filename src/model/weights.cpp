@@ -142,8 +142,7 @@ class Placer {
     void check_all_used(const std::string& arch) const {
         file_.for_each_tensor([&](const ggml_tensor& t) {
             if (used_.count(t.name)) return;
-            fail(file_.path() + ": tensor " + t.name + " is not part of a " + arch +
-                 " model that fastkv computes");
+            fail(file_.path() + ": tensor " + t.name + " is not part of a " + arch + " model that fastkv computes");
         });
     }
 
@@ -166,8 +165,8 @@ class Placer {
         const ggml_tensor* t = file_.tensor(name);
         if (!t) fail(file_.path() + ": tensor " + name + " is missing");
         if (!std::equal(ne, ne + GGML_MAX_DIMS, t->ne)) {
-            fail(file_.path() + ": tensor " + name + " has shape " + shape_text(t->ne) + ", but " +
-                 shape_text(ne) + " is expected");
+            fail(file_.path() + ": tensor " + name + " has shape " + shape_text(t->ne) + ", but " + shape_text(ne) +
+                 " is expected");
         }
         used_.insert(name);
         return *t;
@@ -223,8 +222,7 @@ class Placer {
             }
         }
         if (total == 0) return;
-        require_memory(total,
-                       f32_ ? "the float32 copy of the weights" : "the copy of weights that are not aligned",
+        require_memory(total, f32_ ? "the float32 copy of the weights" : "the copy of weights that are not aligned",
                        f32_ ? "use --compute auto or a smaller model" : "use a smaller model");
         owned.reset(ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), total));
         if (!owned) fail("not enough memory: the weights need " + format_bytes(total));
@@ -260,8 +258,7 @@ class Placer {
                  format_bytes(free_bytes) + " is available" + advice);
         }
         uploaded.reset(ggml_backend_alloc_ctx_tensors(gpu_context.get(), gpu_->backend));
-        if (!uploaded)
-            fail("not enough memory on " + gpu_->name + ": its layers need " + format_bytes(total) + advice);
+        if (!uploaded) fail("not enough memory on " + gpu_->name + ": its layers need " + format_bytes(total) + advice);
         ggml_backend_buffer_set_usage(uploaded.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         std::vector<char> converted(largest);
         for (const Item& item : items_) {
@@ -319,8 +316,7 @@ bool has_biases(const GgufFile& file) {
 
 }  // namespace
 
-Weights::Weights(const GgufFile& file, const HyperParams& h, const ModelParams& params, Device& cpu,
-                 Device* gpu)
+Weights::Weights(const GgufFile& file, const HyperParams& h, const ModelParams& params, Device& cpu, Device* gpu)
     : storage_(std::make_unique<Storage>()) {
     const int n_gpu = !gpu ? 0 : params.n_gpu_layers < 0 ? h.n_layer + 1 : params.n_gpu_layers;
     const int first_gpu_layer = std::max(0, h.n_layer - n_gpu);
@@ -330,17 +326,16 @@ Weights::Weights(const GgufFile& file, const HyperParams& h, const ModelParams& 
     token_embd = placer.matrix("token_embd.weight", h.n_embd, h.n_vocab, cpu);
     output_norm = placer.vector("output_norm.weight", h.n_embd, *output_device);
     const bool tied = !placer.has("output.weight");
-    output = tied && output_device == &cpu ? token_embd
-                                           : placer.matrix(tied ? "token_embd.weight" : "output.weight",
-                                                           h.n_embd, h.n_vocab, *output_device);
+    output = tied && output_device == &cpu
+                 ? token_embd
+                 : placer.matrix(tied ? "token_embd.weight" : "output.weight", h.n_embd, h.n_vocab, *output_device);
     const bool biases = has_biases(file);
     for (int i = 0; i < h.n_layer; ++i) {
         layers.push_back(layer_weights(placer, h, i, i >= first_gpu_layer ? *gpu : cpu, biases));
     }
     if (placer.has("rope_freqs.weight")) {
         // One copy per device that has layers.
-        ggml_tensor* on_cpu =
-            first_gpu_layer > 0 ? placer.vector("rope_freqs.weight", h.n_rot / 2, cpu) : nullptr;
+        ggml_tensor* on_cpu = first_gpu_layer > 0 ? placer.vector("rope_freqs.weight", h.n_rot / 2, cpu) : nullptr;
         ggml_tensor* on_gpu = n_gpu > 0 ? placer.vector("rope_freqs.weight", h.n_rot / 2, *gpu) : nullptr;
         for (LayerWeights& layer : layers) layer.rope_freqs = layer.device->is_cpu ? on_cpu : on_gpu;
     }

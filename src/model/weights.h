@@ -37,8 +37,7 @@ class Weights {
     /// Checks that every tensor is there with its shape and a type that ggml computes with, and places it.
     /// `gpu` may be null. Throws Error(failure) naming the file and the tensor, or the memory that is
     /// missing.
-    Weights(const GgufFile& file, const HyperParams& hparams, const ModelParams& params, Device& cpu,
-            Device* gpu);
+    Weights(const GgufFile& file, const HyperParams& hparams, const ModelParams& params, Device& cpu, Device* gpu);
     ~Weights();
     Weights(Weights&&) noexcept;
 

@@ -23,10 +23,10 @@ inline std::optional<std::string> shared_folder() { return environment("FASTKV_S
 }  // namespace fastkv::test
 
 /// Skips a test that needs a file which this machine does not have; where the file must be there it fails.
-#define FASTKV_NEED(what, value)                                                                           \
-    do {                                                                                                   \
-        if (!(value)) {                                                                                    \
-            if (::fastkv::test::environment("FASTKV_REQUIRE_SHARED")) FAIL() << what << " is missing";    \
-            GTEST_SKIP() << what << " is not on this machine: this test needs it and does not run";          \
-        }                                                                                                  \
+#define FASTKV_NEED(what, value)                                                                       \
+    do {                                                                                               \
+        if (!(value)) {                                                                                \
+            if (::fastkv::test::environment("FASTKV_REQUIRE_SHARED")) FAIL() << what << " is missing"; \
+            GTEST_SKIP() << what << " is not on this machine: this test needs it and does not run";    \
+        }                                                                                              \
     } while (false)

@@ -45,8 +45,7 @@ struct VocabularyData {
     }
 };
 
-const char* const common_pairs[] = {"th", "he", "in", "er", "an", "re", "on",
-                                    "at", "en", "nd", "es", "or", "te"};
+const char* const common_pairs[] = {"th", "he", "in", "er", "an", "re", "on", "at", "en", "nd", "es", "or", "te"};
 
 /// SentencePiece: control tokens, all bytes, single letters, some pairs with rising preference.
 VocabularyData sentence_piece() {
@@ -153,15 +152,13 @@ void set_hparams(gguf_context* gguf, const TinyModel& m) {
 /// Adds tensors with random contents to a GGUF context.
 class TensorWriter {
   public:
-    TensorWriter(const TinyModel& model, gguf_context* gguf)
-        : model_(model), gguf_(gguf), random_(model.seed) {
+    TensorWriter(const TinyModel& model, gguf_context* gguf) : model_(model), gguf_(gguf), random_(model.seed) {
         constexpr size_t many = 4096;
         context_.reset(ggml_init({many * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
     }
 
     /// Normal with the given mean and deviation.
-    void add(const std::string& name, std::vector<int64_t> ne, ggml_type type, float deviation,
-             float mean = 0) {
+    void add(const std::string& name, std::vector<int64_t> ne, ggml_type type, float deviation, float mean = 0) {
         if (ne[0] % ggml_blck_size(type) != 0) type = GGML_TYPE_F16;
         if (model_.edit_tensor && !model_.edit_tensor(name, ne, type)) return;
         ggml_tensor* t = ggml_new_tensor(context_.get(), type, static_cast<int>(ne.size()), ne.data());
@@ -192,8 +189,7 @@ class TensorWriter {
         if (t->type == GGML_TYPE_F32) {
             std::memcpy(data_.back().data(), values.data(), data_.back().size());
         } else if (ggml_is_quantized(t->type) || t->type == GGML_TYPE_F16 || t->type == GGML_TYPE_BF16) {
-            ggml_quantize_chunk(t->type, values.data(), data_.back().data(), 0, ggml_nrows(t), t->ne[0],
-                                nullptr);
+            ggml_quantize_chunk(t->type, values.data(), data_.back().data(), 0, ggml_nrows(t), t->ne[0], nullptr);
         }  // else: integers, which only tests of errors write; zeros
         gguf_add_tensor(gguf_, t);
         gguf_set_tensor_data(gguf_, t->name, data_.back().data());
