@@ -9,13 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cmath>
-#include <random>
+#include <chrono>
 #include <thread>
 
 #include "fastkv/fastkv.h"
 #include "ggml-backend.h"
+#include "support/compare.h"
 #include "support/tiny_model.h"
 
 namespace fastkv {
@@ -94,20 +93,6 @@ class Devices : public ::testing::TestWithParam<int> {
     }
 };
 
-std::vector<Token> random_tokens(int n_vocab, size_t count) {
-    std::mt19937 random(3);
-    std::uniform_int_distribution<Token> token(3, n_vocab - 1);
-    std::vector<Token> tokens(count);
-    for (Token& t : tokens) t = token(random);
-    return tokens;
-}
-
-double largest_difference(std::span<const float> a, std::span<const float> b) {
-    double largest = 0;
-    for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(double(a[i]) - double(b[i])));
-    return largest;
-}
-
 /// The last n_gpu_layers layers elsewhere, everything else here: the same choice, the same logits.
 TEST_P(Devices, ComputeWhatTheCpuComputes) {
     for (const std::string arch : {"llama", "qwen2"}) {
@@ -118,28 +103,17 @@ TEST_P(Devices, ComputeWhatTheCpuComputes) {
         const Model cpu = Model::load(path, params);
         params.n_gpu_layers = GetParam();
         const Model mixed = Model::load(path, params);
-        const auto tokens = random_tokens(cpu.hparams().n_vocab, 700);
+        const auto tokens = test::random_tokens(cpu.hparams().n_vocab, 700);
         MethodParams method;
         method.retain_rate = 0.2;
         method.tsp_rate = 0.4;
         Session a(cpu, method, {.n_predict = 2}), b(mixed, method, {.n_predict = 2});
         a.prefill(tokens);
         b.prefill(tokens);
-        size_t kept_by_both = 0, kept = 0;
-        for (size_t layer = 0; layer < 5; ++layer) {
-            ASSERT_EQ(a.layers()[layer].cached, b.layers()[layer].cached);
-            for (int head = 0; head < a.layers()[layer].n_head_cached; ++head) {
-                const auto& x = a.layers()[layer].kept_by(head);
-                const auto& y = b.layers()[layer].kept_by(head);
-                std::vector<int> both;
-                std::set_intersection(x.begin(), x.end(), y.begin(), y.end(), std::back_inserter(both));
-                kept_by_both += both.size();
-                kept += x.size();
-            }
-        }
-        EXPECT_GE(double(kept_by_both), 0.99 * double(kept)) << arch;
+        for (size_t layer = 0; layer < 5; ++layer) ASSERT_EQ(a.layers()[layer].cached, b.layers()[layer].cached);
+        EXPECT_GE(test::overlap(a, b), 0.99) << arch;
         for (Token token = 10; token < 310; token += 10) {  // past the reserve of two: the caches move on both sides
-            ASSERT_LT(largest_difference(a.logits(), b.logits()), 5e-2) << arch << " before token " << token;
+            ASSERT_LT(test::largest_difference(a.logits(), b.logits()), 5e-2) << arch << " before token " << token;
             a.decode(token % 300);
             b.decode(token % 300);
         }

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "fastkv/fastkv.h"
+#include "support/compare.h"
 #include "support/environment.h"
 
 namespace fastkv {
@@ -65,13 +66,6 @@ MethodParams method_params(const json& golden) {
     return params;
 }
 
-/// Positions in both of two ascending lists.
-size_t common(const std::vector<int>& a, const std::vector<int>& b) {
-    std::vector<int> both;
-    std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(both));
-    return both.size();
-}
-
 /// Counts recorded positions and those of them that the run kept too.
 struct Overlap {
     size_t found = 0;
@@ -79,7 +73,7 @@ struct Overlap {
     void add(const std::vector<int>& expected, const std::vector<int>& actual) {
         ASSERT_TRUE(std::is_sorted(actual.begin(), actual.end()));
         ASSERT_EQ(expected.size(), actual.size());
-        found += common(expected, actual);
+        found += test::common(expected, actual);
         recorded += expected.size();
     }
     double share() const { return recorded ? double(found) / double(recorded) : 1; }
@@ -137,7 +131,7 @@ void compare_answer(const json& golden, Session& session, double margin) {
     for (size_t step = 0; step < ids.size(); ++step) {
         if (margins[step] < margin) return;
         const auto logits = session.logits();
-        const Token best = Token(std::max_element(logits.begin(), logits.end()) - logits.begin());
+        const Token best = test::best(logits);
         ASSERT_EQ(best, ids[step]) << "token " << step << " of the answer, recorded margin " << margins[step];
         session.decode(best);
     }

@@ -5,10 +5,10 @@
 #include <cmath>
 #include <filesystem>
 #include <memory>
-#include <random>
 
 #include "fastkv/fastkv.h"
 #include "llama.h"
+#include "support/compare.h"
 #include "support/environment.h"
 #include "support/tiny_model.h"
 
@@ -101,14 +101,6 @@ std::vector<Token> essay_tokens(const Model& model, size_t count) {
     return tokens;
 }
 
-std::vector<Token> random_tokens(int n_vocab, size_t count, uint32_t seed) {
-    std::mt19937 random(seed);
-    std::uniform_int_distribution<Token> token(3, n_vocab - 1);
-    std::vector<Token> tokens(count);
-    for (Token& t : tokens) t = token(random);
-    return tokens;
-}
-
 struct TinyCase {
     const char* name;
     test::TinyModel model;
@@ -119,7 +111,7 @@ class TinyModels : public ::testing::TestWithParam<TinyCase> {};
 TEST_P(TinyModels, EqualLlamaInFloat32) {
     const test::TinyModel& spec = GetParam().model;
     const std::string path = test::write_tiny_model(spec);
-    const auto tokens = random_tokens(spec.n_vocab, 1000, 7);
+    const auto tokens = test::random_tokens(spec.n_vocab, 1000, 7);
     const auto expected = llama_logits(path, tokens, true);
     for (Ops ops : {Ops::automatic, Ops::standard}) {
         const auto actual = fastkv_logits(path, tokens, Compute::f32, ops);

@@ -2,23 +2,21 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
-#include <random>
 
 #include "fastkv/fastkv.h"
+#include "support/compare.h"
 #include "support/tiny_model.h"
 
 namespace fastkv {
 namespace {
 
+using test::best;
+using test::largest_difference;
+using test::overlap;
 using test::TinyModel;
 
 std::vector<Token> random_tokens(const Model& model, int count, uint32_t seed = 1) {
-    std::mt19937 random(seed);
-    std::uniform_int_distribution<Token> token(3, model.hparams().n_vocab - 1);
-    std::vector<Token> tokens(static_cast<size_t>(count));
-    for (Token& t : tokens) t = token(random);
-    return tokens;
+    return test::random_tokens(model.hparams().n_vocab, count, seed);
 }
 
 Model load(const std::string& path, Compute compute = Compute::f32, Ops ops = Ops::automatic, int n_threads = 2) {
@@ -27,17 +25,6 @@ Model load(const std::string& path, Compute compute = Compute::f32, Ops ops = Op
     params.ops = ops;
     params.n_threads = n_threads;
     return Model::load(path, params);
-}
-
-double largest_difference(std::span<const float> a, std::span<const float> b) {
-    EXPECT_EQ(a.size(), b.size());
-    double largest = 0;
-    for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(double(a[i]) - double(b[i])));
-    return largest;
-}
-
-Token best(std::span<const float> logits) {
-    return Token(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
 MethodParams fastkv(double retain_rate, double tsp_rate, int window = 8, int kernel = 7) {
@@ -178,22 +165,6 @@ TEST_F(Sessions, TheLastLayerMayPropagate) {
     off.prefill(tokens);
     EXPECT_EQ(session.layers()[3].propagated.size(), 40u);
     EXPECT_EQ(largest_difference(session.logits(), off.logits()), 0);
-}
-
-/// The share of positions of `a` that `b` keeps too, over all layers and heads.
-double overlap(const Session& a, const Session& b) {
-    size_t both = 0, all = 0;
-    for (size_t layer = 0; layer < a.layers().size(); ++layer) {
-        for (int head = 0; head < a.layers()[layer].n_head_cached; ++head) {
-            const auto& x = a.layers()[layer].kept_by(head);
-            const auto& y = b.layers()[layer].kept_by(head);
-            std::vector<int> common;
-            std::set_intersection(x.begin(), x.end(), y.begin(), y.end(), std::back_inserter(common));
-            both += common.size();
-            all += x.size();
-        }
-    }
-    return double(both) / double(all);
 }
 
 struct Shape {
