@@ -251,17 +251,20 @@ void bench_prefill(benchmark::State& state) {
     report_flops(state, 4.0 * pairs * dim * n_head, type, nth);
 }
 
-// Arguments: entries, head_dim, n_head, n_head_kv, threads. A ring of layers, so that the cache comes from memory.
+// Arguments: type of K and V (0: f32, 1: f16, 2: q8_0), entries, head_dim, n_head, n_head_kv, threads. A ring of
+// layers, so that the cache comes from memory.
 void bench_cache(benchmark::State& state) {
-    const int entries = static_cast<int>(state.range(0));
-    const int dim = static_cast<int>(state.range(1));
-    const int n_head = static_cast<int>(state.range(2));
-    const int n_head_kv = static_cast<int>(state.range(3));
-    const int nth = static_cast<int>(state.range(4));
-    const size_t values = static_cast<size_t>(entries) * static_cast<size_t>(n_head_kv * dim);
-    const size_t layer_bytes = 2 * values * 2;
-    const size_t n_layer = (size_t{400} << 20) / layer_bytes + 1;
-    const std::vector<uint16_t> kv = halves(2 * values * n_layer);
+    const auto type = static_cast<KvType>(state.range(0));
+    const int entries = static_cast<int>(state.range(1));
+    const int dim = static_cast<int>(state.range(2));
+    const int n_head = static_cast<int>(state.range(3));
+    const int n_head_kv = static_cast<int>(state.range(4));
+    const int nth = static_cast<int>(state.range(5));
+    const size_t row_bytes = kv_row_size(type, dim);
+    const size_t head_bytes = row_bytes * static_cast<size_t>(entries);
+    const size_t tensor_bytes = head_bytes * static_cast<size_t>(n_head_kv);
+    const size_t n_layer = (size_t{400} << 20) / (2 * tensor_bytes) + 1;
+    const std::vector<uint16_t> kv = halves(tensor_bytes * n_layer);
     const std::vector<float> q = ramp(static_cast<size_t>(n_head * dim));
     std::vector<float> out(q.size());
     std::vector<float> partial(cache_attention_partial_size(n_head, dim, nth));
@@ -274,15 +277,14 @@ void bench_cache(benchmark::State& state) {
     query.scale = 1.0F / std::sqrt(static_cast<float>(dim));
     size_t layer = 0;
     for (auto _ : state) {
-        const uint16_t* k = kv.data() + layer * 2 * values;
-        const auto row_bytes = static_cast<size_t>(dim) * 2;
-        query.k = {k, KvType::f16, row_bytes, row_bytes * static_cast<size_t>(entries)};
-        query.v = {k + values, KvType::f16, row_bytes, row_bytes * static_cast<size_t>(entries)};
+        const uint16_t* k = kv.data() + layer * tensor_bytes;  // K and V have as many bytes as K has halves
+        query.k = {k, type, row_bytes, head_bytes};
+        query.v = {k + tensor_bytes / 2, type, row_bytes, head_bytes};
         crew(nth).run([&](int ith) { cache_attention_partial(query, partial.data(), ith, nth); });
         cache_attention_merge(partial.data(), n_head, dim, nth, out.data(), 0, 1);
         layer = (layer + 1) % n_layer;
     }
-    const double total = static_cast<double>(layer_bytes) * static_cast<double>(state.iterations());
+    const double total = static_cast<double>(2 * tensor_bytes) * static_cast<double>(state.iterations());
     state.counters["GB/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
     state.counters["of_read"] =
         benchmark::Counter(total / peak_bandwidth(size_t{400} << 20, nth), benchmark::Counter::kIsRate);
@@ -335,11 +337,13 @@ void prefill_shapes(benchmark::internal::Benchmark* b) {
 }
 
 void cache_shapes(benchmark::internal::Benchmark* b) {
-    b->ArgNames({"entries", "dim", "heads", "kv_heads", "threads"});
+    b->ArgNames({"type", "entries", "dim", "heads", "kv_heads", "threads"});
     for (const int nth : {1, 2}) {
-        b->Args({8192, 64, 9, 3, nth});
-        b->Args({8192, 128, 32, 8, nth});
-        b->Args({800, 64, 9, 3, nth});
+        for (const KvType type : {KvType::f16, KvType::q8_0}) {
+            b->Args({static_cast<int64_t>(type), 8192, 64, 9, 3, nth});
+            b->Args({static_cast<int64_t>(type), 8192, 128, 32, 8, nth});
+            b->Args({static_cast<int64_t>(type), 800, 64, 9, 3, nth});
+        }
     }
 }
 

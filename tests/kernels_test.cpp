@@ -1,6 +1,7 @@
 // Every CPU kernel against a plain loop in double precision, over shapes that hit each edge: ragged sizes, groups of
 // any number of heads, strides, sparse rows, windows, more threads than work, threads one by one and at once.
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +18,8 @@
 #include "kernels/cache_attention.h"
 #include "kernels/gemm.h"
 #include "kernels/prefill_attention.h"
+#include "kernels/simd.h"
+#include "kernels/vector_ops.h"
 #include "kernels/window_scores.h"
 
 namespace fastkv::kernels {
@@ -78,42 +81,80 @@ void run_threads(int nth, Threads how, const std::function<void(int)>& work) {
     }
 }
 
-/// K or V of one layer in memory of either type, with gaps between rows and heads.
+/// K or V of one layer in memory of any type, with gaps between rows and heads, and what its numbers stand for.
 struct Kv {
     KvType type = KvType::f16;
     int n_head = 0;
     int n_row = 0;
     int dim = 0;
-    size_t row_values = 0;   // stride
-    size_t head_values = 0;  // stride
-    std::vector<float> floats;
-    std::vector<uint16_t> halves;
+    size_t row_stride = 0;
+    size_t head_stride = 0;
+    std::vector<std::byte> bytes;
+    std::vector<double> values;  // [n_head][n_row][dim]
 
     Kv(KvType kv_type, int heads, int rows, int head_dim, unsigned seed, bool rows_outermost, float scale = 1.0F)
         : type(kv_type), n_head(heads), n_row(rows), dim(head_dim) {
         // Either [row][head][dim] with a gap behind each row, or [head][row][dim].
-        row_values = static_cast<size_t>(rows_outermost ? heads * head_dim + 3 : head_dim);
-        head_values = static_cast<size_t>(rows_outermost ? head_dim : rows * head_dim);
-        const size_t size = static_cast<size_t>(rows) * static_cast<size_t>(heads * head_dim + 3);
-        if (type == KvType::f32) {
-            floats = random_floats(size, seed, scale);
-        } else {
-            halves = random_halves(size, seed);
+        constexpr size_t gap = 12;
+        const size_t row_size = kv_row_size(type, dim);
+        row_stride = rows_outermost ? static_cast<size_t>(heads) * row_size + gap : row_size;
+        head_stride = rows_outermost ? row_size : static_cast<size_t>(rows) * row_size;
+        bytes.resize(static_cast<size_t>(rows) * (static_cast<size_t>(heads) * row_size + gap));
+        values.resize(static_cast<size_t>(heads * rows * head_dim));
+        for (int head = 0; head < heads; ++head) {
+            for (int row = 0; row < rows; ++row) {
+                const size_t index = static_cast<size_t>(head * rows + row);
+                fill_row(&bytes[static_cast<size_t>(head) * head_stride + static_cast<size_t>(row) * row_stride],
+                         &values[index * static_cast<size_t>(dim)], seed * 1000003U + static_cast<unsigned>(index),
+                         scale);
+            }
         }
     }
 
-    double at(int head, int row, int i) const {
-        const size_t index =
-            static_cast<size_t>(head) * head_values + static_cast<size_t>(row) * row_values + static_cast<size_t>(i);
-        return type == KvType::f32 ? static_cast<double>(floats[index]) : half_value(halves[index]);
-    }
+    double at(int head, int row, int i) const { return values[static_cast<size_t>((head * n_row + row) * dim + i)]; }
 
-    KvView view() const {
-        const size_t size = kv_type_size(type);
-        const void* data = type == KvType::f32 ? static_cast<const void*>(floats.data()) : halves.data();
-        return {data, type, row_values * size, head_values * size};
+    KvView view() const { return {bytes.data(), type, row_stride, head_stride}; }
+
+  private:
+    void fill_row(std::byte* target, double* value, unsigned seed, float scale) const {
+        const auto n = static_cast<size_t>(dim);
+        if (type == KvType::f32) {
+            const std::vector<float> floats = random_floats(n, seed, scale);
+            std::memcpy(target, floats.data(), n * sizeof(float));
+            std::copy(floats.begin(), floats.end(), value);
+        } else if (type == KvType::f16) {
+            const std::vector<uint16_t> halves = random_halves(n, seed);
+            std::memcpy(target, halves.data(), n * sizeof(uint16_t));
+            std::transform(halves.begin(), halves.end(), value, half_value);
+        } else {
+            std::mt19937 generator(seed);
+            for (size_t i = 0; i < n; i += 32, target += 34) {  // a scale between 2^-6 and 2^-5, then 32 bytes
+                const auto d = static_cast<uint16_t>(9U << 10 | (generator() & 0x3FFU));
+                std::memcpy(target, &d, sizeof(d));
+                for (size_t j = 0; j < 32; ++j) {
+                    const auto q = static_cast<int8_t>(static_cast<int>(generator() & 0xFFU) - 128);
+                    std::memcpy(target + 2 + j, &q, sizeof(q));
+                    value[i + j] = half_value(d) * q;
+                }
+            }
+        }
     }
 };
+
+/// Runs `check` with every set of vector instructions that was compiled and that this processor has.
+void on_every_target(const std::function<void()>& check) {
+    for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+        hwy::SetSupportedTargetsForTest(target);
+        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        SCOPED_TRACE(simd_target());
+        check();
+        if (testing::Test::HasFatalFailure()) {
+            break;
+        }
+    }
+    hwy::SetSupportedTargetsForTest(0);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
 
 /// Attention of one query head over the keys that `sees` admits, in double precision.
 struct Attention {
@@ -168,6 +209,42 @@ double tolerance(GemmType type, const Attention& reference) {
         (type == GemmType::bf16 ? 2.01 * u : 0.0) * reference.max_score_sum + 1e-6 * reference.max_score_sum;
     const double rounding = type == GemmType::bf16 ? 2.01 * u : 0.0;
     return (std::expm1(2 * score_error) + rounding + 2e-6) * reference.max_value;
+}
+
+// ---- stored rows ---------------------------------------------------------------------------------------------
+
+TEST(KvRow, HasTheSizeOfItsType) {
+    EXPECT_EQ(kv_row_size(KvType::f32, 20), 80U);
+    EXPECT_EQ(kv_row_size(KvType::f16, 20), 40U);
+    EXPECT_EQ(kv_row_size(KvType::q8_0, 32), 34U);
+    EXPECT_EQ(kv_row_size(KvType::q8_0, 128), 136U);
+}
+
+TEST(KvRow, ConvertsFromEveryType) {
+    for (const KvType type : {KvType::f32, KvType::f16, KvType::q8_0}) {
+        for (const int dim : {32, 96, 20}) {
+            if (type == KvType::q8_0 && dim % 32 != 0) {
+                continue;
+            }
+            const Kv kv(type, 1, 1, dim, 7, false);
+            const auto n_padded = static_cast<size_t>(dim) + 12;
+            on_every_target([&] {
+                std::vector<float> floats(n_padded, -1.0F);
+                convert_kv_row(kv.bytes.data(), type, dim, GemmType::f32, floats.data(), dim + 12);
+                std::vector<uint16_t> shorts(n_padded, 1);
+                convert_kv_row(kv.bytes.data(), type, dim, GemmType::bf16, shorts.data(), dim + 12);
+                for (size_t i = 0; i < n_padded; ++i) {
+                    // Scale times integer: 11 and 7 bits, exact in float32.
+                    const auto expected = i < static_cast<size_t>(dim) ? static_cast<float>(kv.values[i]) : 0.0F;
+                    ASSERT_EQ(floats[i], expected) << i;
+                    const uint32_t bits = uint32_t{shorts[i]} << 16;
+                    float value = 0;
+                    std::memcpy(&value, &bits, sizeof(value));
+                    ASSERT_EQ(value, to_bf16(expected)) << i;
+                }
+            });
+        }
+    }
 }
 
 // ---- linear --------------------------------------------------------------------------------------------------
@@ -299,11 +376,19 @@ struct PrefillCase {
     bool rows_outermost;
 };
 
+std::string name_of(KvType type) {
+    switch (type) {
+        case KvType::f32: return "f32";
+        case KvType::f16: return "f16";
+        case KvType::q8_0: break;
+    }
+    return "q8_0";
+}
+
 std::string describe(const PrefillCase& c) {
     return "d" + std::to_string(c.head_dim) + "_hk" + std::to_string(c.n_head_kv) + "_g" + std::to_string(c.group) +
            "_rows" + std::to_string(c.n_row) + "_q" + std::to_string(c.n_query) + "_w" + std::to_string(c.window) +
-           "_nth" + std::to_string(c.nth) + (c.kv_type == KvType::f16 ? "_f16" : "_f32") +
-           (c.rows_outermost ? "_interleaved" : "");
+           "_nth" + std::to_string(c.nth) + "_" + name_of(c.kv_type) + (c.rows_outermost ? "_interleaved" : "");
 }
 
 /// `n` ascending rows among n_row, the last one always.
@@ -413,6 +498,7 @@ constexpr Threads seq = Threads::one_by_one;
 constexpr Threads par = Threads::at_once;
 constexpr KvType f16 = KvType::f16;
 constexpr KvType f32 = KvType::f32;
+constexpr KvType q8_0 = KvType::q8_0;
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
                          testing::Combine(testing::Values(GemmType::f32, GemmType::bf16),
@@ -427,6 +513,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
                                                           PrefillCase{100, 1, 8, 130, 130, 0, 1, seq, f32, true},
                                                           PrefillCase{256, 1, 1, 70, 70, 0, 2, seq, f16, false},
                                                           PrefillCase{9, 1, 300, 5, 5, 0, 2, seq, f32, false},
+                                                          PrefillCase{64, 2, 3, 300, 300, 0, 2, par, q8_0, true},
+                                                          PrefillCase{96, 1, 2, 150, 150, 0, 3, seq, q8_0, false},
                                                           // token selection: queries are a sparse subset of the keys
                                                           PrefillCase{64, 3, 3, 1400, 280, 0, 2, par, f16, true},
                                                           PrefillCase{20, 1, 7, 777, 40, 0, 3, seq, f32, false},
@@ -476,7 +564,7 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
     fresh.run(GemmType::f32, 1, seq);
     PrefillSetup again(shape);
     Kv poison(KvType::f32, 1, 300, 32, 9, false);
-    std::fill(poison.floats.begin(), poison.floats.end(), std::numeric_limits<float>::quiet_NaN());
+    std::fill(poison.bytes.begin(), poison.bytes.end(), std::byte{0xFF});  // NaN
     PackedKv packed(GemmType::f32, 32, 1, 300);
     packed.pack(poison.view(), poison.view(), 300, 0, 1);
     packed.pack(again.k.view(), again.v.view(), shape.n_row, 0, 1);
@@ -489,7 +577,7 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
 struct CacheCase {
     int head_dim, n_head_kv, group, n_entry, window, nth;
     Threads how;
-    KvType kv_type;
+    KvType k_type, v_type;
     bool rows_outermost;
 };
 
@@ -498,8 +586,8 @@ class Cache : public testing::TestWithParam<CacheCase> {};
 TEST_P(Cache, EqualsPlainLoop) {
     const CacheCase& c = GetParam();
     const int n_head = c.n_head_kv * c.group;
-    const Kv k(c.kv_type, c.n_head_kv, c.n_entry, c.head_dim, 3, c.rows_outermost);
-    const Kv v(c.kv_type, c.n_head_kv, c.n_entry, c.head_dim, 4, c.rows_outermost);
+    const Kv k(c.k_type, c.n_head_kv, c.n_entry, c.head_dim, 3, c.rows_outermost);
+    const Kv v(c.v_type, c.n_head_kv, c.n_entry, c.head_dim, 4, c.rows_outermost);
     const std::vector<float> q = random_floats(static_cast<size_t>(n_head * c.head_dim), 5);
     const int stride = c.n_entry + 2;
     std::vector<int32_t> position(static_cast<size_t>(c.n_head_kv * stride));
@@ -523,38 +611,47 @@ TEST_P(Cache, EqualsPlainLoop) {
     query.scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
     query.sliding_window = c.window;
 
-    std::vector<float> partial(cache_attention_partial_size(n_head, c.head_dim, c.nth),
-                               std::numeric_limits<float>::quiet_NaN());
-    std::vector<float> out(q.size(), std::numeric_limits<float>::quiet_NaN());
-    run_threads(c.nth, c.how, [&](int ith) { cache_attention_partial(query, partial.data(), ith, c.nth); });
-    run_threads(c.nth, c.how, [&](int ith) {
-        cache_attention_merge(partial.data(), n_head, c.head_dim, c.nth, out.data(), ith, c.nth);
-    });
+    std::vector<Attention> expected;
     for (int head = 0; head < n_head; ++head) {
         const int head_kv = head / c.group;
-        const Attention reference = attend(
+        expected.push_back(attend(
             q.data() + head * c.head_dim, k, v, head_kv, c.n_entry, static_cast<double>(query.scale), [&](int j) {
                 return c.window == 0 ||
                        query.query_position - position[static_cast<size_t>(head_kv * stride + j)] < c.window;
-            });
-        for (int i = 0; i < c.head_dim; ++i) {
-            ASSERT_NEAR(out[static_cast<size_t>(head * c.head_dim + i)], reference.out[static_cast<size_t>(i)],
-                        tolerance(GemmType::f32, reference))
-                << "head " << head << " component " << i;
-        }
+            }));
     }
+    on_every_target([&] {
+        std::vector<float> partial(cache_attention_partial_size(n_head, c.head_dim, c.nth),
+                                   std::numeric_limits<float>::quiet_NaN());
+        std::vector<float> out(q.size(), std::numeric_limits<float>::quiet_NaN());
+        run_threads(c.nth, c.how, [&](int ith) { cache_attention_partial(query, partial.data(), ith, c.nth); });
+        run_threads(c.nth, c.how, [&](int ith) {
+            cache_attention_merge(partial.data(), n_head, c.head_dim, c.nth, out.data(), ith, c.nth);
+        });
+        for (int head = 0; head < n_head; ++head) {
+            const Attention& reference = expected[static_cast<size_t>(head)];
+            for (int i = 0; i < c.head_dim; ++i) {
+                ASSERT_NEAR(out[static_cast<size_t>(head * c.head_dim + i)], reference.out[static_cast<size_t>(i)],
+                            tolerance(GemmType::f32, reference))
+                    << "head " << head << " component " << i;
+            }
+        }
+    });
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, Cache,
-    testing::Values(CacheCase{64, 3, 3, 1, 0, 1, seq, f16, false}, CacheCase{64, 3, 3, 1, 0, 8, par, f16, false},
-                    CacheCase{64, 3, 3, 5, 0, 8, par, f16, true}, CacheCase{64, 3, 3, 1000, 0, 2, par, f16, false},
-                    CacheCase{128, 8, 4, 333, 0, 3, par, f16, true}, CacheCase{128, 2, 7, 65, 0, 1, seq, f32, true},
-                    CacheCase{20, 2, 3, 129, 0, 2, seq, f16, true}, CacheCase{8, 1, 1, 64, 0, 2, seq, f16, false},
-                    CacheCase{9, 3, 5, 63, 0, 2, seq, f32, true}, CacheCase{80, 1, 8, 200, 0, 3, par, f16, false},
-                    CacheCase{100, 1, 6, 200, 0, 2, seq, f16, false}, CacheCase{256, 1, 2, 100, 0, 2, seq, f16, true},
-                    CacheCase{64, 1, 12, 300, 0, 2, par, f16, false}, CacheCase{64, 3, 3, 700, 500, 3, par, f16, false},
-                    CacheCase{20, 2, 1, 400, 1, 2, seq, f32, false}));
+    testing::Values(
+        CacheCase{64, 3, 3, 1, 0, 1, seq, f16, f16, false}, CacheCase{64, 3, 3, 1, 0, 8, par, f16, f16, false},
+        CacheCase{64, 3, 3, 5, 0, 8, par, f16, f16, true}, CacheCase{64, 3, 3, 1000, 0, 2, par, f16, f16, false},
+        CacheCase{128, 8, 4, 333, 0, 3, par, f16, f16, true}, CacheCase{128, 2, 7, 65, 0, 1, seq, f32, f32, true},
+        CacheCase{20, 2, 3, 129, 0, 2, seq, f16, f16, true}, CacheCase{8, 1, 1, 64, 0, 2, seq, f16, f16, false},
+        CacheCase{9, 3, 5, 63, 0, 2, seq, f32, f32, true}, CacheCase{80, 1, 8, 200, 0, 3, par, f16, f16, false},
+        CacheCase{100, 1, 6, 200, 0, 2, seq, f16, f16, false}, CacheCase{256, 1, 2, 100, 0, 2, seq, f16, f16, true},
+        CacheCase{64, 1, 12, 300, 0, 2, par, f16, f16, false}, CacheCase{64, 3, 3, 700, 500, 3, par, f16, f16, false},
+        CacheCase{20, 2, 1, 400, 1, 2, seq, f32, f32, false}, CacheCase{64, 3, 3, 200, 0, 2, par, q8_0, q8_0, false},
+        CacheCase{96, 2, 5, 131, 50, 3, seq, q8_0, q8_0, true}, CacheCase{32, 1, 8, 77, 0, 1, seq, q8_0, f16, false},
+        CacheCase{64, 2, 1, 90, 0, 2, seq, f16, q8_0, true}, CacheCase{20, 2, 2, 70, 0, 2, seq, f32, f16, false}));
 
 TEST(CacheAttention, SurvivesLargeScores) {
     const Kv k(KvType::f16, 1, 300, 64, 3, false);
@@ -647,7 +744,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(WindowCase{64, 3, 3, 1500, 8, 2, par, f16, true}, WindowCase{64, 3, 3, 9, 8, 3, seq, f16, false},
                     WindowCase{128, 2, 4, 500, 32, 2, par, f16, true}, WindowCase{20, 2, 7, 200, 1, 3, seq, f32, false},
                     WindowCase{8, 1, 1, 2, 1, 2, par, f32, false}, WindowCase{100, 1, 8, 129, 7, 5, par, f16, false},
-                    WindowCase{256, 1, 1, 64, 3, 1, seq, f32, true}));
+                    WindowCase{256, 1, 1, 64, 3, 1, seq, f32, true}, WindowCase{64, 2, 3, 300, 8, 2, seq, q8_0, true}));
 
 // The vector that the project's reference text gives for window sums before pooling.
 TEST(WindowScores, GivesThePublishedVector) {

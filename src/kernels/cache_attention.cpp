@@ -14,6 +14,7 @@
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/exp2-inl.h"
+#include "kernels/load-inl.h"
 #include "kernels/vector_ops.h"
 
 #ifndef FASTKV_KERNELS_CACHE_ATTENTION_ONCE
@@ -46,14 +47,6 @@ struct Scratch {
 HWY_BEFORE_NAMESPACE();
 namespace fastkv::kernels {
 namespace HWY_NAMESPACE {
-
-using DF = hn::ScalableTag<float>;
-using VF = hn::Vec<DF>;
-
-HWY_INLINE VF load(const float* p) { return hn::LoadU(DF(), p); }
-HWY_INLINE VF load(const hwy::float16_t* p) {
-    return hn::PromoteTo(DF(), hn::LoadU(hn::Rebind<hwy::float16_t, DF>(), p));
-}
 
 #if HWY_TARGET == HWY_SCALAR
 HWY_INLINE void store_sums(VF a, VF b, VF c, VF e, float* target) {
@@ -102,7 +95,7 @@ HWY_INLINE void score(const cache::Rows& k, int n, int dim, const float* q, floa
         for (int i = 0; i < dim; i += lanes) {
             VF key[E];
             for (int e = 0; e < E; ++e) {
-                key[e] = load(row[e] + i);
+                key[e] = load(row[e], static_cast<size_t>(i));
             }
             for (int g = 0; g < G; ++g) {
                 const VF component = hn::Load(d, q + g * dim + i);
@@ -129,10 +122,10 @@ HWY_INLINE void add_weighted_cols(const cache::Rows& v, int n, int dim, int firs
         }
     }
     for (int j = 0; j < n; ++j) {
-        const T* row = reinterpret_cast<const T*>(v.data + static_cast<size_t>(j) * v.stride) + first;
+        const T* row = reinterpret_cast<const T*>(v.data + static_cast<size_t>(j) * v.stride);
         VF value[V];
         for (int c = 0; c < V; ++c) {
-            value[c] = load(row + c * lanes);
+            value[c] = load(row, static_cast<size_t>(first + c * lanes));
         }
         for (int g = 0; g < G; ++g) {
             const VF weight = hn::Set(d, weights[g * cache::block_entries + j]);
@@ -191,30 +184,52 @@ void fold_scores(float* scores, int n, int dim, float* max, float* sum, float* o
     *sum += hn::GetLane(hn::SumOfLanes(d, total));
 }
 
+/// score() for up to max_group heads, whose sums may not all fit into registers at once.
 template <class T, int G>
-void attend_block(const cache::Rows& k, const cache::Rows& v, const bool* hidden, int n, int dim, const float* q,
-                  float* scores, float* max, float* sum, float* out) {
-    constexpr int lower = std::min(G, 4);  // more sums than 16 do not fit into registers
+void score_group(const cache::Rows& k, int n, int dim, const float* q, float* scores) {
+    constexpr int lower = std::min(G, 4);
     score<T, lower>(k, n, dim, q, scores);
     if constexpr (G > lower) {
         score<T, G - lower>(k, n, dim, q + lower * dim, scores + lower * cache::block_entries);
     }
-    for (int g = 0; g < G; ++g) {
-        float* row = scores + g * cache::block_entries;
-        for (int j = 0; hidden != nullptr && j < n; ++j) {
-            row[j] = hidden[j] ? -std::numeric_limits<float>::infinity() : row[j];
-        }
-        fold_scores(row, n, dim, max + g, sum + g, out + g * dim);
-    }
-    add_weighted<T, G>(v, n, dim, scores, out);
+}
+
+/// What reads rows of one type for a group of heads. K and V may be of different types.
+using Score = decltype(&score_group<float, 1>);
+using AddWeighted = decltype(&add_weighted<float, 1>);
+
+template <class T>
+Score score_of_group(int group) {
+    constexpr Score table[cache::max_group] = {score_group<T, 1>, score_group<T, 2>, score_group<T, 3>,
+                                               score_group<T, 4>, score_group<T, 5>, score_group<T, 6>,
+                                               score_group<T, 7>, score_group<T, 8>};
+    return table[group - 1];
 }
 
 template <class T>
-auto attend_block_for(int group) {
-    constexpr decltype(&attend_block<T, 1>) table[cache::max_group] = {
-        attend_block<T, 1>, attend_block<T, 2>, attend_block<T, 3>, attend_block<T, 4>,
-        attend_block<T, 5>, attend_block<T, 6>, attend_block<T, 7>, attend_block<T, 8>};
+AddWeighted add_weighted_of_group(int group) {
+    constexpr AddWeighted table[cache::max_group] = {add_weighted<T, 1>, add_weighted<T, 2>, add_weighted<T, 3>,
+                                                     add_weighted<T, 4>, add_weighted<T, 5>, add_weighted<T, 6>,
+                                                     add_weighted<T, 7>, add_weighted<T, 8>};
     return table[group - 1];
+}
+
+Score score_for(KvType type, int group) {
+    switch (type) {
+        case KvType::f32: return score_of_group<float>(group);
+        case KvType::f16: return score_of_group<hwy::float16_t>(group);
+        case KvType::q8_0: break;
+    }
+    return score_of_group<Q8Block>(group);
+}
+
+AddWeighted add_weighted_for(KvType type, int group) {
+    switch (type) {
+        case KvType::f32: return add_weighted_of_group<float>(group);
+        case KvType::f16: return add_weighted_of_group<hwy::float16_t>(group);
+        case KvType::q8_0: break;
+    }
+    return add_weighted_of_group<Q8Block>(group);
 }
 
 /// Rows [first, first + n) of a head, as they lie or, where a row is not whole vectors, widened and padded.
@@ -252,6 +267,8 @@ void attend_group(const CacheQuery& query, int head_kv, int first_head, int grou
     float max[cache::max_group];
     float sum[cache::max_group] = {};
     bool hidden_storage[cache::block_entries];
+    const Score score_block = score_for(widen ? KvType::f32 : query.k.type, group);
+    const AddWeighted add_block = add_weighted_for(widen ? KvType::f32 : query.v.type, group);
     std::fill(max, max + group, -std::numeric_limits<float>::infinity());
     std::fill(out, out + group * dim, 0.0F);
     for (int first = begin; first < end; first += cache::block_entries) {
@@ -265,11 +282,15 @@ void attend_group(const CacheQuery& query, int head_kv, int first_head, int grou
         const cache::Rows k = rows_of(query.k, head_kv, first, n, query.head_dim, dim, widened);
         const cache::Rows v = rows_of(query.v, head_kv, first, n, query.head_dim, dim,
                                       widen ? widened + cache::block_entries * dim : nullptr);
-        if (widen || query.k.type == KvType::f32) {
-            attend_block_for<float>(group)(k, v, hidden, n, dim, q, scores, max, sum, out);
-        } else {
-            attend_block_for<hwy::float16_t>(group)(k, v, hidden, n, dim, q, scores, max, sum, out);
+        score_block(k, n, dim, q, scores);
+        for (int g = 0; g < group; ++g) {
+            float* row = scores + g * cache::block_entries;
+            for (int j = 0; hidden != nullptr && j < n; ++j) {
+                row[j] = hidden[j] ? -std::numeric_limits<float>::infinity() : row[j];
+            }
+            fold_scores(row, n, dim, max + g, sum + g, out + g * dim);
         }
+        add_block(v, n, dim, scores, out);
     }
     for (int g = 0; g < group; ++g) {
         float* target = partial + (first_head + g) * (2 + query.head_dim);
@@ -281,8 +302,7 @@ void attend_group(const CacheQuery& query, int head_kv, int first_head, int grou
 
 void attend_share(const CacheQuery& query, float* partial, int begin, int end) {
     const int lanes = static_cast<int>(hn::Lanes(DF()));
-    // Vectors must not run over a row's end, and one loop must do for K and V.
-    const bool widen = query.head_dim % lanes != 0 || query.k.type != query.v.type;
+    const bool widen = query.head_dim % lanes != 0;  // vectors must not run over a row's end
     const int dim = widen ? round_up(query.head_dim, cache::row_step) : query.head_dim;
     static thread_local cache::Scratch scratch;
     const auto dim_size = static_cast<size_t>(dim);
