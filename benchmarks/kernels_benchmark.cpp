@@ -261,8 +261,7 @@ void bench_cache(benchmark::State& state) {
     const int n_head_kv = static_cast<int>(state.range(4));
     const int nth = static_cast<int>(state.range(5));
     const size_t row_bytes = kv_row_size(type, dim);
-    const size_t head_bytes = row_bytes * static_cast<size_t>(entries);
-    const size_t tensor_bytes = head_bytes * static_cast<size_t>(n_head_kv);
+    const size_t tensor_bytes = row_bytes * static_cast<size_t>(entries) * static_cast<size_t>(n_head_kv);
     const size_t n_layer = (size_t{400} << 20) / (2 * tensor_bytes) + 1;
     const std::vector<uint16_t> kv = halves(tensor_bytes * n_layer);
     const std::vector<float> q = ramp(static_cast<size_t>(n_head * dim));
@@ -270,7 +269,11 @@ void bench_cache(benchmark::State& state) {
     std::vector<float> partial(cache_attention_partial_size(n_head, dim, nth));
     CacheQuery query;
     query.q = q.data();
-    query.n_entry = entries;
+    std::vector<CacheHead> heads(static_cast<size_t>(n_head_kv));
+    for (int head = 0; head < n_head_kv; ++head) {
+        heads[static_cast<size_t>(head)] = {int64_t{entries} * head, entries, nullptr};
+    }
+    query.heads = heads.data();
     query.n_head = n_head;
     query.n_head_kv = n_head_kv;
     query.head_dim = dim;
@@ -278,8 +281,8 @@ void bench_cache(benchmark::State& state) {
     size_t layer = 0;
     for (auto _ : state) {
         const uint16_t* k = kv.data() + layer * tensor_bytes;  // K and V have as many bytes as K has halves
-        query.k = {k, type, row_bytes, head_bytes};
-        query.v = {k + tensor_bytes / 2, type, row_bytes, head_bytes};
+        query.k = {k, type, row_bytes};
+        query.v = {k + tensor_bytes / 2, type, row_bytes};
         crew(nth).run([&](int ith) { cache_attention_partial(query, partial.data(), ith, nth); });
         cache_attention_merge(partial.data(), n_head, dim, nth, out.data(), 0, 1);
         layer = (layer + 1) % n_layer;

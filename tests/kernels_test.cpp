@@ -156,14 +156,14 @@ void on_every_target(const std::function<void()>& check) {
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
-/// Attention of one query head over the keys that `sees` admits, in double precision.
+/// Attention of one query head over those of the rows from first_row on that `sees` admits, in double precision.
 struct Attention {
     std::vector<double> out;
     double max_value = 0;      ///< largest |v| that takes part
     double max_score_sum = 0;  ///< largest scale·Σ|q·k|, what rounding errors of scores are relative to
 };
 
-Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int n_row, double scale,
+Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int first_row, int n_row, double scale,
                  const std::function<bool(int)>& sees) {
     Attention result;
     result.out.assign(static_cast<size_t>(k.dim), 0.0);
@@ -176,9 +176,9 @@ Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int n_ro
         double dot = 0;
         double magnitude = 0;
         for (int i = 0; i < k.dim; ++i) {
-            dot += static_cast<double>(q[i]) * k.at(head_kv, j, i);
-            magnitude += std::abs(static_cast<double>(q[i]) * k.at(head_kv, j, i));
-            result.max_value = std::max(result.max_value, std::abs(v.at(head_kv, j, i)));
+            dot += static_cast<double>(q[i]) * k.at(head_kv, first_row + j, i);
+            magnitude += std::abs(static_cast<double>(q[i]) * k.at(head_kv, first_row + j, i));
+            result.max_value = std::max(result.max_value, std::abs(v.at(head_kv, first_row + j, i)));
         }
         scores[static_cast<size_t>(j)] = dot * scale;
         max = std::max(max, dot * scale);
@@ -189,7 +189,7 @@ Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int n_ro
         const double p = std::exp(scores[static_cast<size_t>(j)] - max);
         sum += p;
         for (int i = 0; p > 0 && i < k.dim; ++i) {
-            result.out[static_cast<size_t>(i)] += p * v.at(head_kv, j, i);
+            result.out[static_cast<size_t>(i)] += p * v.at(head_kv, first_row + j, i);
         }
     }
     for (double& value : result.out) {
@@ -457,7 +457,7 @@ struct PrefillSetup {
             (static_cast<size_t>(query) * static_cast<size_t>(queries.n_head) + static_cast<size_t>(head)) *
             static_cast<size_t>(shape.head_dim);
         return attend(
-            q.data() + offset, k, v, head / shape.group, own + 1, static_cast<double>(queries.scale), [&](int j) {
+            q.data() + offset, k, v, head / shape.group, 0, own + 1, static_cast<double>(queries.scale), [&](int j) {
                 return shape.window == 0 || own_position - key_position[static_cast<size_t>(j)] < shape.window;
             });
     }
@@ -575,56 +575,97 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
 // ---- cache attention -----------------------------------------------------------------------------------------
 
 struct CacheCase {
-    int head_dim, n_head_kv, group, n_entry, window, nth;
+    int head_dim, group;
+    std::vector<int> n_entry;  // of each cached head
+    int window, nth;
     Threads how;
     KvType k_type, v_type;
-    bool rows_outermost;
+};
+
+/// A cache whose heads have lengths and places of their own, in an order unlike that of their rows, and a query to it.
+struct CacheSetup {
+    const CacheCase& shape;
+    Kv k;
+    Kv v;
+    std::vector<float> q;
+    std::vector<std::vector<int32_t>> positions;
+    std::vector<CacheHead> heads;
+    CacheQuery query;
+
+    explicit CacheSetup(const CacheCase& c)
+        : shape(c), k(c.k_type, 1, n_row(c), c.head_dim, 3, true), v(c.v_type, 1, n_row(c), c.head_dim, 4, true) {
+        const int n_head_kv = static_cast<int>(c.n_entry.size());
+        const int longest = *std::max_element(c.n_entry.begin(), c.n_entry.end());
+        q = random_floats(static_cast<size_t>(n_head_kv * c.group * c.head_dim), 5);
+        int64_t row = n_row(c);
+        for (int h = 0; h < n_head_kv; ++h) {
+            const int n = c.n_entry[static_cast<size_t>(h)];
+            row -= n + gap;  // the last head first
+            positions.push_back(shuffled_positions(n, 3 * longest, static_cast<unsigned>(h)));
+            heads.push_back({row, n, positions.back().data()});
+        }
+        query = {.q = q.data(),
+                 .k = {k.bytes.data(), c.k_type, k.row_stride},
+                 .v = {v.bytes.data(), c.v_type, v.row_stride},
+                 .heads = heads.data(),
+                 .query_position = 3 * longest,
+                 .n_head = n_head_kv * c.group,
+                 .n_head_kv = n_head_kv,
+                 .head_dim = c.head_dim,
+                 .scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim)),
+                 .sliding_window = c.window};
+    }
+
+    bool sees(int head_kv, int j) const {
+        return shape.window == 0 ||
+               query.query_position - positions[static_cast<size_t>(head_kv)][static_cast<size_t>(j)] < shape.window;
+    }
+
+    /// Of a query head, in double precision.
+    Attention expected(int head) const {
+        const int head_kv = head / shape.group;
+        const CacheHead& cached = heads[static_cast<size_t>(head_kv)];
+        return attend(q.data() + head * shape.head_dim, k, v, 0, static_cast<int>(cached.first_row), cached.n_entry,
+                      static_cast<double>(query.scale), [&](int j) { return sees(head_kv, j); });
+    }
+
+  private:
+    static constexpr int gap = 3;  // rows behind each head that belong to nobody
+
+    static int n_row(const CacheCase& c) {
+        int rows = 0;
+        for (const int n : c.n_entry) {
+            rows += n + gap;
+        }
+        return rows;
+    }
+
+    /// Positions up to `last`, that of the query itself, in no order.
+    static std::vector<int32_t> shuffled_positions(int n, int last, unsigned seed) {
+        std::vector<int32_t> positions(static_cast<size_t>(n));
+        for (int j = 0; j < n; ++j) {
+            positions[static_cast<size_t>(j)] = last - 3 * j - (j > 0 ? (j + static_cast<int>(seed)) % 3 : 0);
+        }
+        std::shuffle(positions.begin(), positions.end(), std::mt19937(seed));
+        return positions;
+    }
 };
 
 class Cache : public testing::TestWithParam<CacheCase> {};
 
 TEST_P(Cache, EqualsPlainLoop) {
     const CacheCase& c = GetParam();
-    const int n_head = c.n_head_kv * c.group;
-    const Kv k(c.k_type, c.n_head_kv, c.n_entry, c.head_dim, 3, c.rows_outermost);
-    const Kv v(c.v_type, c.n_head_kv, c.n_entry, c.head_dim, 4, c.rows_outermost);
-    const std::vector<float> q = random_floats(static_cast<size_t>(n_head * c.head_dim), 5);
-    const int stride = c.n_entry + 2;
-    std::vector<int32_t> position(static_cast<size_t>(c.n_head_kv * stride));
-    for (int h = 0; h < c.n_head_kv; ++h) {
-        for (int j = 0; j < c.n_entry; ++j) {  // gaps differ between heads; the last entry is the query's own
-            position[static_cast<size_t>(h * stride + j)] = 3 * j + (j + h) % 3 - 2;
-        }
-        position[static_cast<size_t>(h * stride + c.n_entry - 1)] = 3 * c.n_entry;
-    }
-    CacheQuery query;
-    query.q = q.data();
-    query.k = k.view();
-    query.v = v.view();
-    query.position = position.data();
-    query.position_stride = stride;
-    query.query_position = 3 * c.n_entry;
-    query.n_entry = c.n_entry;
-    query.n_head = n_head;
-    query.n_head_kv = c.n_head_kv;
-    query.head_dim = c.head_dim;
-    query.scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
-    query.sliding_window = c.window;
-
+    const CacheSetup setup(c);
+    const int n_head = setup.query.n_head;
     std::vector<Attention> expected;
     for (int head = 0; head < n_head; ++head) {
-        const int head_kv = head / c.group;
-        expected.push_back(attend(
-            q.data() + head * c.head_dim, k, v, head_kv, c.n_entry, static_cast<double>(query.scale), [&](int j) {
-                return c.window == 0 ||
-                       query.query_position - position[static_cast<size_t>(head_kv * stride + j)] < c.window;
-            }));
+        expected.push_back(setup.expected(head));
     }
     on_every_target([&] {
         std::vector<float> partial(cache_attention_partial_size(n_head, c.head_dim, c.nth),
                                    std::numeric_limits<float>::quiet_NaN());
-        std::vector<float> out(q.size(), std::numeric_limits<float>::quiet_NaN());
-        run_threads(c.nth, c.how, [&](int ith) { cache_attention_partial(query, partial.data(), ith, c.nth); });
+        std::vector<float> out(setup.q.size(), std::numeric_limits<float>::quiet_NaN());
+        run_threads(c.nth, c.how, [&](int ith) { cache_attention_partial(setup.query, partial.data(), ith, c.nth); });
         run_threads(c.nth, c.how, [&](int ith) {
             cache_attention_merge(partial.data(), n_head, c.head_dim, c.nth, out.data(), ith, c.nth);
         });
@@ -639,36 +680,45 @@ TEST_P(Cache, EqualsPlainLoop) {
     });
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Cache,
-    testing::Values(
-        CacheCase{64, 3, 3, 1, 0, 1, seq, f16, f16, false}, CacheCase{64, 3, 3, 1, 0, 8, par, f16, f16, false},
-        CacheCase{64, 3, 3, 5, 0, 8, par, f16, f16, true}, CacheCase{64, 3, 3, 1000, 0, 2, par, f16, f16, false},
-        CacheCase{128, 8, 4, 333, 0, 3, par, f16, f16, true}, CacheCase{128, 2, 7, 65, 0, 1, seq, f32, f32, true},
-        CacheCase{20, 2, 3, 129, 0, 2, seq, f16, f16, true}, CacheCase{8, 1, 1, 64, 0, 2, seq, f16, f16, false},
-        CacheCase{9, 3, 5, 63, 0, 2, seq, f32, f32, true}, CacheCase{80, 1, 8, 200, 0, 3, par, f16, f16, false},
-        CacheCase{100, 1, 6, 200, 0, 2, seq, f16, f16, false}, CacheCase{256, 1, 2, 100, 0, 2, seq, f16, f16, true},
-        CacheCase{64, 1, 12, 300, 0, 2, par, f16, f16, false}, CacheCase{64, 3, 3, 700, 500, 3, par, f16, f16, false},
-        CacheCase{20, 2, 1, 400, 1, 2, seq, f32, f32, false}, CacheCase{64, 3, 3, 200, 0, 2, par, q8_0, q8_0, false},
-        CacheCase{96, 2, 5, 131, 50, 3, seq, q8_0, q8_0, true}, CacheCase{32, 1, 8, 77, 0, 1, seq, q8_0, f16, false},
-        CacheCase{64, 2, 1, 90, 0, 2, seq, f16, q8_0, true}, CacheCase{20, 2, 2, 70, 0, 2, seq, f32, f16, false}));
+using Lengths = std::vector<int>;
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Cache,
+                         testing::Values(CacheCase{64, 3, Lengths{1, 1, 1}, 0, 1, seq, f16, f16},
+                                         CacheCase{64, 3, Lengths{1, 1, 1}, 0, 8, par, f16, f16},
+                                         CacheCase{64, 3, Lengths{5, 5, 5}, 0, 8, par, f16, f16},
+                                         CacheCase{64, 3, Lengths{1000, 1000, 1000}, 0, 2, par, f16, f16},
+                                         CacheCase{128, 4, Lengths(8, 333), 0, 3, par, f16, f16},
+                                         CacheCase{128, 7, Lengths{65, 65}, 0, 1, seq, f32, f32},
+                                         CacheCase{20, 3, Lengths{129, 129}, 0, 2, seq, f16, f16},
+                                         CacheCase{8, 1, Lengths{64}, 0, 2, seq, f16, f16},
+                                         CacheCase{80, 8, Lengths{200}, 0, 3, par, f16, f16},
+                                         CacheCase{100, 6, Lengths{200}, 0, 2, seq, f16, f16},
+                                         CacheCase{256, 2, Lengths{100}, 0, 2, seq, f16, f16},
+                                         CacheCase{64, 12, Lengths{300}, 0, 2, par, f16, f16},
+                                         CacheCase{64, 3, Lengths{700, 700, 700}, 500, 3, par, f16, f16},
+                                         CacheCase{20, 1, Lengths{400, 400}, 1, 2, seq, f32, f32},
+                                         // heads of different length, cached for each query head or for groups
+                                         CacheCase{64, 1, Lengths{1, 700, 64, 3, 65}, 0, 3, par, f16, f16},
+                                         CacheCase{64, 3, Lengths{500, 1, 20}, 0, 2, par, f16, f16},
+                                         CacheCase{9, 5, Lengths{63, 2, 130}, 0, 2, seq, f32, f32},
+                                         CacheCase{128, 4, Lengths{1, 600}, 300, 3, seq, f16, f16},
+                                         CacheCase{20, 2, Lengths{70, 9}, 40, 3, seq, f32, f16},
+                                         // q8_0, also for one of the two only
+                                         CacheCase{64, 3, Lengths{200, 31, 77}, 0, 2, par, q8_0, q8_0},
+                                         CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q8_0, q8_0},
+                                         CacheCase{32, 8, Lengths{77}, 0, 1, seq, q8_0, f16},
+                                         CacheCase{64, 1, Lengths{90, 5}, 0, 2, seq, f16, q8_0}));
 
 TEST(CacheAttention, SurvivesLargeScores) {
-    const Kv k(KvType::f16, 1, 300, 64, 3, false);
-    const Kv v(KvType::f16, 1, 300, 64, 4, false);
-    const std::vector<float> q = random_floats(64, 5, 1e5F);
-    CacheQuery query;
-    query.q = q.data();
-    query.k = k.view();
-    query.v = v.view();
-    query.n_entry = 300;
-    query.n_head = query.n_head_kv = 1;
-    query.head_dim = 64;
-    query.scale = 0.125F;
+    const CacheCase shape{64, 1, {300}, 0, 2, seq, f16, f16};
+    CacheSetup setup(shape);
+    for (float& value : setup.q) {
+        value *= 1e5F;
+    }
     std::vector<float> partial(cache_attention_partial_size(1, 64, 2));
     std::vector<float> out(64);
-    cache_attention_partial(query, partial.data(), 0, 2);
-    cache_attention_partial(query, partial.data(), 1, 2);
+    cache_attention_partial(setup.query, partial.data(), 0, 2);
+    cache_attention_partial(setup.query, partial.data(), 1, 2);
     cache_attention_merge(partial.data(), 1, 64, 2, out.data(), 0, 1);
     for (const float value : out) {
         EXPECT_TRUE(std::isfinite(value));

@@ -92,6 +92,23 @@ ggml_tensor* PrefillAttention::by_ggml(Graph& graph, ggml_tensor* q, std::span<c
     return flash_attention(graph, hparams_, q, kv_, n_kv, mask);
 }
 
+namespace {
+
+kernels::KvRows kv_rows(const ggml_tensor* tensor) {
+    const kernels::KvView view = kv_view(tensor);
+    return {view.data, view.type, view.row_stride};
+}
+
+/// Where each cached head lies; a cache's tensors hold `capacity` rows of each, one head after the other.
+void cache_heads(const LayerCache& cache, std::vector<kernels::CacheHead>& heads) {
+    heads.resize(size_t(cache.n_head_kv()));
+    for (int head = 0; head < cache.n_head_kv(); ++head) {
+        heads[size_t(head)] = {int64_t(head) * cache.capacity(), cache.n_entry(), cache.positions(head).data()};
+    }
+}
+
+}  // namespace
+
 Attend cache_attention(const HyperParams& hparams, const KernelChoice& choice, const LayerCache& cache,
                        const KvTensors& written, int n_kv, ggml_tensor* mask) {
     if (!choice.cache_kernels) {
@@ -106,14 +123,14 @@ Attend cache_attention(const HyperParams& hparams, const KernelChoice& choice, c
         // [n_threads][n_head][2 + head_dim]
         ggml_tensor* partial =
             graph.cpu_node({size}, {q, written.k, written.v}, [&hparams, &cache](ggml_tensor* dst, int ith, int nth) {
+                static thread_local std::vector<kernels::CacheHead> heads;  // [n_head_kv]
+                cache_heads(cache, heads);
                 const kernels::CacheQuery query = {
                     .q = static_cast<const float*>(dst->src[0]->data),
-                    .k = kv_view(cache.tensors().k),
-                    .v = kv_view(cache.tensors().v),
-                    .position = cache.positions(0).data(),
-                    .position_stride = cache.position_stride(),
+                    .k = kv_rows(cache.tensors().k),
+                    .v = kv_rows(cache.tensors().v),
+                    .heads = heads.data(),
                     .query_position = cache.positions(0).back(),
-                    .n_entry = cache.n_entry(),
                     .n_head = hparams.n_head,
                     .n_head_kv = hparams.n_head_kv,
                     .head_dim = hparams.head_dim,

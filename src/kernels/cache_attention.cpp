@@ -38,7 +38,7 @@ struct Scratch {
     AlignedBuffer queries;  ///< [n_head][padded dim], scaled so that scores come out in powers of two
     AlignedBuffer outputs;  ///< [max_group][padded dim]
     AlignedBuffer scores;   ///< [max_group][block_entries], then their exponentials
-    AlignedBuffer widened;  ///< [block_entries][padded dim] where rows are not whole vectors
+    AlignedBuffer widened;  ///< K, then V: [2][block_entries][padded dim] where rows are not whole vectors
 };
 
 }  // namespace fastkv::kernels::cache
@@ -232,95 +232,134 @@ AddWeighted add_weighted_for(KvType type, int group) {
     return add_weighted_of_group<Q8Block>(group);
 }
 
-/// Rows [first, first + n) of a head, as they lie or, where a row is not whole vectors, widened and padded.
-cache::Rows rows_of(const KvView& view, int head, int first, int n, int head_dim, int dim, float* widened) {
-    const auto* data = static_cast<const std::byte*>(view.data) + static_cast<size_t>(head) * view.head_stride +
-                       static_cast<size_t>(first) * view.row_stride;
-    if (widened == nullptr) {
-        return {data, view.row_stride};
+/// What one thread works with: rows of queries are `dim` values long, widened ones of K and V too.
+struct Work {
+    const CacheQuery* query = nullptr;
+    cache::Scratch* scratch = nullptr;
+    int dim = 0;
+    bool widen = false;  ///< rows are not whole vectors, which must not run over a row's end
+
+    float* widened(int which) const { return scratch->widened.as<float>() + which * cache::block_entries * dim; }
+};
+
+/// Query heads [first, first + n) of one cached head.
+struct Group {
+    const CacheHead* head = nullptr;
+    int first = 0;
+    int n = 0;
+};
+
+/// Sizes this thread's scratch and loads the query heads [first, last), scaled so that scores are powers of two.
+Work begin_work(const CacheQuery& query, int first, int last) {
+    static thread_local cache::Scratch scratch;
+    const bool widen = query.head_dim % static_cast<int>(hn::Lanes(DF())) != 0;
+    const int dim = widen ? round_up(query.head_dim, cache::row_step) : query.head_dim;
+    const auto dim_size = static_cast<size_t>(dim);
+    auto* q = scratch.queries.reserve_as<float>(static_cast<size_t>(query.n_head) * dim_size);
+    scratch.outputs.reserve_as<float>(cache::max_group * dim_size);
+    scratch.scores.reserve_as<float>(cache::max_group * cache::block_entries);
+    scratch.widened.reserve_as<float>(widen ? 2 * cache::block_entries * dim_size : 0);
+    for (int h = first; h < last; ++h) {
+        convert_row(query.q + h * query.head_dim, query.head_dim, query.scale * log2_e, GemmType::f32, q + h * dim,
+                    dim);
+    }
+    return {&query, &scratch, dim, widen};
+}
+
+/// Calls do_group(Group) for the query heads [first, last), as many at a time as share a cached head and fit.
+template <class DoGroup>
+void for_groups(const CacheQuery& query, int first, int last, const DoGroup& do_group) {
+    const int heads_per_kv = query.n_head / query.n_head_kv;
+    for (int h = first; h < last;) {
+        const int head_kv = h / heads_per_kv;
+        const int n = std::min({cache::max_group, last - h, (head_kv + 1) * heads_per_kv - h});
+        do_group(Group{query.heads + head_kv, h, n});
+        h += n;
+    }
+}
+
+/// Entries [first, first + n) of a head, as they lie or widened and padded.
+cache::Rows rows_of(const Work& work, const KvRows& rows, const CacheHead& head, int first, int n, float* widened) {
+    const auto* data =
+        static_cast<const std::byte*>(rows.data) + static_cast<size_t>(head.first_row + first) * rows.row_stride;
+    if (!work.widen) {
+        return {data, rows.row_stride};
     }
     for (int j = 0; j < n; ++j) {
-        convert_kv_row(data + static_cast<size_t>(j) * view.row_stride, view.type, head_dim, GemmType::f32,
-                       widened + j * dim, dim);
+        convert_kv_row(data + static_cast<size_t>(j) * rows.row_stride, rows.type, work.query->head_dim, GemmType::f32,
+                       widened + j * work.dim, work.dim);
     }
-    return {reinterpret_cast<const std::byte*>(widened), static_cast<size_t>(dim) * sizeof(float)};
+    return {reinterpret_cast<const std::byte*>(widened), static_cast<size_t>(work.dim) * sizeof(float)};
 }
 
 /// Which of the entries [first, first + n) of a head the sliding window hides; null without a window.
-const bool* hidden_entries(const CacheQuery& query, int head, int first, int n, bool* hidden) {
+const bool* hidden_entries(const CacheQuery& query, const CacheHead& head, int first, int n, bool* hidden) {
     if (query.sliding_window == 0) {
         return nullptr;
     }
-    const int32_t* position =
-        query.position + static_cast<size_t>(head) * static_cast<size_t>(query.position_stride) + first;
     for (int j = 0; j < n; ++j) {
-        hidden[j] = query.query_position - position[j] >= query.sliding_window;
+        hidden[j] = query.query_position - head.position[first + j] >= query.sliding_window;
     }
     return hidden;
 }
 
-/// Query heads [first_head, first_head + group), all of key/value head `head_kv`, over entries [begin, end).
-void attend_group(const CacheQuery& query, int head_kv, int first_head, int group, int begin, int end, int dim,
-                  bool widen, cache::Scratch& scratch, float* partial) {
-    auto* out = scratch.outputs.as<float>();
-    auto* widened = widen ? scratch.widened.as<float>() : nullptr;
+/// Scores of a group over the entries [first, first + n) in the scratch's `scores`, -inf for hidden ones. False where
+/// the sliding window hides all of them: then nothing is computed.
+bool score_entries(const Work& work, const Group& group, Score score_block, int first, int n) {
+    bool storage[cache::block_entries];
+    const bool* hidden = hidden_entries(*work.query, *group.head, first, n, storage);
+    if (hidden != nullptr && std::all_of(hidden, hidden + n, [](bool h) { return h; })) {
+        return false;
+    }
+    auto* scores = work.scratch->scores.as<float>();
+    const cache::Rows k = rows_of(work, work.query->k, *group.head, first, n, work.widened(0));
+    score_block(k, n, work.dim, work.scratch->queries.as<float>() + group.first * work.dim, scores);
+    for (int g = 0; hidden != nullptr && g < group.n; ++g) {
+        float* row = scores + g * cache::block_entries;
+        for (int j = 0; j < n; ++j) {
+            row[j] = hidden[j] ? -std::numeric_limits<float>::infinity() : row[j];
+        }
+    }
+    return true;
+}
+
+/// One group over the entries [begin, end) of its cached head, into partial [n_head][2 + head_dim].
+void attend_group(const Work& work, const Group& group, int begin, int end, float* partial) {
+    const CacheQuery& query = *work.query;
+    const int dim = work.dim;
+    auto* out = work.scratch->outputs.as<float>();
+    auto* scores = work.scratch->scores.as<float>();
     float max[cache::max_group];
     float sum[cache::max_group] = {};
-    bool hidden_storage[cache::block_entries];
-    const Score score_block = score_for(widen ? KvType::f32 : query.k.type, group);
-    const AddWeighted add_block = add_weighted_for(widen ? KvType::f32 : query.v.type, group);
-    std::fill(max, max + group, -std::numeric_limits<float>::infinity());
-    std::fill(out, out + group * dim, 0.0F);
+    const Score score_block = score_for(work.widen ? KvType::f32 : query.k.type, group.n);
+    const AddWeighted add_block = add_weighted_for(work.widen ? KvType::f32 : query.v.type, group.n);
+    std::fill(max, max + group.n, -std::numeric_limits<float>::infinity());
+    std::fill(out, out + group.n * dim, 0.0F);
     for (int first = begin; first < end; first += cache::block_entries) {
         const int n = std::min(cache::block_entries, end - first);
-        const bool* hidden = hidden_entries(query, head_kv, first, n, hidden_storage);
-        if (hidden != nullptr && std::all_of(hidden, hidden + n, [](bool h) { return h; })) {
+        if (!score_entries(work, group, score_block, first, n)) {
             continue;
         }
-        const float* q = scratch.queries.as<float>() + first_head * dim;
-        auto* scores = scratch.scores.as<float>();
-        const cache::Rows k = rows_of(query.k, head_kv, first, n, query.head_dim, dim, widened);
-        const cache::Rows v = rows_of(query.v, head_kv, first, n, query.head_dim, dim,
-                                      widen ? widened + cache::block_entries * dim : nullptr);
-        score_block(k, n, dim, q, scores);
-        for (int g = 0; g < group; ++g) {
-            float* row = scores + g * cache::block_entries;
-            for (int j = 0; hidden != nullptr && j < n; ++j) {
-                row[j] = hidden[j] ? -std::numeric_limits<float>::infinity() : row[j];
-            }
-            fold_scores(row, n, dim, max + g, sum + g, out + g * dim);
+        for (int g = 0; g < group.n; ++g) {
+            fold_scores(scores + g * cache::block_entries, n, dim, max + g, sum + g, out + g * dim);
         }
-        add_block(v, n, dim, scores, out);
+        add_block(rows_of(work, query.v, *group.head, first, n, work.widened(1)), n, dim, scores, out);
     }
-    for (int g = 0; g < group; ++g) {
-        float* target = partial + (first_head + g) * (2 + query.head_dim);
+    for (int g = 0; g < group.n; ++g) {
+        float* target = partial + (group.first + g) * (2 + query.head_dim);
         target[0] = max[g];
         target[1] = sum[g];
         std::copy(out + g * dim, out + g * dim + query.head_dim, target + 2);
     }
 }
 
-void attend_share(const CacheQuery& query, float* partial, int begin, int end) {
-    const int lanes = static_cast<int>(hn::Lanes(DF()));
-    const bool widen = query.head_dim % lanes != 0;  // vectors must not run over a row's end
-    const int dim = widen ? round_up(query.head_dim, cache::row_step) : query.head_dim;
-    static thread_local cache::Scratch scratch;
-    const auto dim_size = static_cast<size_t>(dim);
-    auto* q = scratch.queries.reserve_as<float>(static_cast<size_t>(query.n_head) * dim_size);
-    scratch.outputs.reserve_as<float>(cache::max_group * dim_size);
-    scratch.scores.reserve_as<float>(cache::max_group * cache::block_entries);
-    scratch.widened.reserve_as<float>(widen ? 2 * cache::block_entries * dim_size : 0);
-    for (int h = 0; h < query.n_head; ++h) {
-        convert_row(query.q + h * query.head_dim, query.head_dim, query.scale * log2_e, GemmType::f32, q + h * dim,
-                    dim);
-    }
-    const int heads_per_kv = query.n_head / query.n_head_kv;
-    for (int head_kv = 0; head_kv < query.n_head_kv; ++head_kv) {
-        for (int g = 0; g < heads_per_kv; g += cache::max_group) {
-            attend_group(query, head_kv, head_kv * heads_per_kv + g, std::min(cache::max_group, heads_per_kv - g),
-                         begin, end, dim, widen, scratch, partial);
-        }
-    }
+void attend_share(const CacheQuery& query, float* partial, int ith, int nth) {
+    const Work work = begin_work(query, 0, query.n_head);
+    for_groups(query, 0, query.n_head, [&](const Group& group) {
+        const int64_t n_entry = group.head->n_entry;
+        attend_group(work, group, static_cast<int>(n_entry * ith / nth), static_cast<int>(n_entry * (ith + 1) / nth),
+                     partial);
+    });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -337,10 +376,8 @@ size_t cache_attention_partial_size(int n_head, int head_dim, int nth) {
 }
 
 void cache_attention_partial(const CacheQuery& query, float* partial, int ith, int nth) {
-    const int begin = static_cast<int>(int64_t{query.n_entry} * ith / nth);
-    const int end = static_cast<int>(int64_t{query.n_entry} * (ith + 1) / nth);
     float* own = partial + cache_attention_partial_size(query.n_head, query.head_dim, ith);
-    HWY_DYNAMIC_DISPATCH(attend_share)(query, own, begin, end);
+    HWY_DYNAMIC_DISPATCH(attend_share)(query, own, ith, nth);
 }
 
 void cache_attention_merge(const float* partial, int n_head, int head_dim, int n_partial, float* out, int ith,
