@@ -251,46 +251,80 @@ void bench_prefill(benchmark::State& state) {
     report_flops(state, 4.0 * pairs * dim * n_head, type, nth);
 }
 
-// Arguments: type of K and V (0: f32, 1: f16, 2: q8_0), entries, head_dim, n_head, n_head_kv, threads. A ring of
-// layers, so that the cache comes from memory.
-void bench_cache(benchmark::State& state) {
-    const auto type = static_cast<KvType>(state.range(0));
-    const int entries = static_cast<int>(state.range(1));
-    const int dim = static_cast<int>(state.range(2));
-    const int n_head = static_cast<int>(state.range(3));
-    const int n_head_kv = static_cast<int>(state.range(4));
-    const int nth = static_cast<int>(state.range(5));
-    const size_t row_bytes = kv_row_size(type, dim);
-    const size_t tensor_bytes = row_bytes * static_cast<size_t>(entries) * static_cast<size_t>(n_head_kv);
-    const size_t n_layer = (size_t{400} << 20) / (2 * tensor_bytes) + 1;
-    const std::vector<uint16_t> kv = halves(tensor_bytes * n_layer);
-    const std::vector<float> q = ramp(static_cast<size_t>(n_head * dim));
-    std::vector<float> out(q.size());
-    std::vector<float> partial(cache_attention_partial_size(n_head, dim, nth));
+/// A ring of layers' caches of equal heads, so that each comes from memory, and a query to the one in turn.
+struct CacheRing {
+    int n_head_kv;
+    size_t row_bytes;
+    size_t tensor_bytes;
+    size_t n_layer;
+    std::vector<uint16_t> kv;  // [n_layer][2][tensor_bytes / 2]
+    std::vector<float> q;
+    std::vector<CacheHead> heads;
     CacheQuery query;
-    query.q = q.data();
-    std::vector<CacheHead> heads(static_cast<size_t>(n_head_kv));
-    for (int head = 0; head < n_head_kv; ++head) {
-        heads[static_cast<size_t>(head)] = {int64_t{entries} * head, entries, nullptr};
-    }
-    query.heads = heads.data();
-    query.n_head = n_head;
-    query.n_head_kv = n_head_kv;
-    query.head_dim = dim;
-    query.scale = 1.0F / std::sqrt(static_cast<float>(dim));
     size_t layer = 0;
-    for (auto _ : state) {
-        const uint16_t* k = kv.data() + layer * tensor_bytes;  // K and V have as many bytes as K has halves
-        query.k = {k, type, row_bytes};
-        query.v = {k + tensor_bytes / 2, type, row_bytes};
-        crew(nth).run([&](int ith) { cache_attention_partial(query, partial.data(), ith, nth); });
-        cache_attention_merge(partial.data(), n_head, dim, nth, out.data(), 0, 1);
-        layer = (layer + 1) % n_layer;
+
+    // Arguments: type of K and V (0: f32, 1: f16, 2: q8_0), entries, head_dim, n_head, n_head_kv, threads.
+    explicit CacheRing(const benchmark::State& state)
+        : n_head_kv(static_cast<int>(state.range(4))),
+          row_bytes(kv_row_size(static_cast<KvType>(state.range(0)), static_cast<int>(state.range(2)))),
+          tensor_bytes(row_bytes * static_cast<size_t>(state.range(1) * n_head_kv)),
+          n_layer((size_t{400} << 20) / (2 * tensor_bytes) + 1),
+          kv(halves(tensor_bytes * n_layer)),
+          q(ramp(static_cast<size_t>(state.range(3) * state.range(2)))) {
+        const int n_entry = static_cast<int>(state.range(1));
+        for (int head = 0; head < n_head_kv; ++head) {
+            heads.push_back({int64_t{n_entry} * head, n_entry, nullptr});
+        }
+        query.q = q.data();
+        query.k.type = query.v.type = static_cast<KvType>(state.range(0));
+        query.k.row_stride = query.v.row_stride = row_bytes;
+        query.heads = heads.data();
+        query.n_head = static_cast<int>(state.range(3));
+        query.n_head_kv = n_head_kv;
+        query.head_dim = static_cast<int>(state.range(2));
+        query.scale = 1.0F / std::sqrt(static_cast<float>(query.head_dim));
     }
-    const double total = static_cast<double>(2 * tensor_bytes) * static_cast<double>(state.iterations());
+
+    const CacheQuery& next() {
+        const uint16_t* k = kv.data() + layer * tensor_bytes;  // 2-byte words: K and V of a layer are tensor_bytes
+        query.k.data = k;
+        query.v.data = k + tensor_bytes / 2;
+        layer = (layer + 1) % n_layer;
+        return query;
+    }
+};
+
+void report_read(benchmark::State& state, size_t bytes, int nth) {
+    const double total = static_cast<double>(bytes) * static_cast<double>(state.iterations());
     state.counters["GB/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
     state.counters["of_read"] =
         benchmark::Counter(total / peak_bandwidth(size_t{400} << 20, nth), benchmark::Counter::kIsRate);
+}
+
+void bench_cache(benchmark::State& state) {
+    CacheRing ring(state);
+    const int nth = static_cast<int>(state.range(5));
+    const CacheQuery& shape = ring.query;
+    std::vector<float> out(ring.q.size());
+    std::vector<float> partial(cache_attention_partial_size(shape.n_head, shape.head_dim, nth));
+    for (auto _ : state) {
+        const CacheQuery& query = ring.next();
+        crew(nth).run([&](int ith) { cache_attention_partial(query, partial.data(), ith, nth); });
+        cache_attention_merge(partial.data(), shape.n_head, shape.head_dim, nth, out.data(), 0, 1);
+    }
+    report_read(state, 2 * ring.tensor_bytes, nth);
+}
+
+void bench_cache_weights(benchmark::State& state) {
+    CacheRing ring(state);
+    const int nth = static_cast<int>(state.range(5));
+    const auto stride = static_cast<size_t>(state.range(1));
+    std::vector<float> weights(static_cast<size_t>(ring.query.n_head) * stride);
+    for (auto _ : state) {
+        const CacheQuery& query = ring.next();
+        crew(nth).run([&](int ith) { cache_attention_weights(query, weights.data(), stride, ith, nth); });
+    }
+    report_read(state, ring.tensor_bytes, nth);
 }
 
 // Arguments: rows, head_dim, n_head, n_head_kv, window, threads.
@@ -374,6 +408,11 @@ BENCHMARK(bench_prefill)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(bench_cache)->Name("cache_attention")->Apply(cache_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_cache_weights)
+    ->Name("cache_attention_weights")
+    ->Apply(cache_shapes)
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 BENCHMARK(bench_window)->Name("window_scores")->Apply(window_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
 
 [[maybe_unused]] const bool context_added = [] {

@@ -159,8 +159,9 @@ void on_every_target(const std::function<void()>& check) {
 /// Attention of one query head over those of the rows from first_row on that `sees` admits, in double precision.
 struct Attention {
     std::vector<double> out;
-    double max_value = 0;      ///< largest |v| that takes part
-    double max_score_sum = 0;  ///< largest scale·Σ|q·k|, what rounding errors of scores are relative to
+    std::vector<double> weights;  // of the rows, 0 for hidden ones
+    double max_value = 0;         ///< largest |v| that takes part
+    double max_score_sum = 0;     ///< largest scale·Σ|q·k|, what rounding errors of scores are relative to
 };
 
 Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int first_row, int n_row, double scale,
@@ -194,6 +195,9 @@ Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int firs
     }
     for (double& value : result.out) {
         value /= sum;
+    }
+    for (const double score : scores) {
+        result.weights.push_back(std::exp(score - max) / sum);
     }
     return result;
 }
@@ -675,6 +679,38 @@ TEST_P(Cache, EqualsPlainLoop) {
                 ASSERT_NEAR(out[static_cast<size_t>(head * c.head_dim + i)], reference.out[static_cast<size_t>(i)],
                             tolerance(GemmType::f32, reference))
                     << "head " << head << " component " << i;
+            }
+        }
+    });
+}
+
+TEST_P(Cache, GivesTheWeights) {
+    const CacheCase& c = GetParam();
+    const CacheSetup setup(c);
+    const int n_head = setup.query.n_head;
+    const auto stride = static_cast<size_t>(*std::max_element(c.n_entry.begin(), c.n_entry.end())) + 5;
+    std::vector<Attention> expected;
+    for (int head = 0; head < n_head; ++head) {
+        expected.push_back(setup.expected(head));
+    }
+    on_every_target([&] {
+        constexpr float untouched = -12345.0F;
+        std::vector<float> weights(static_cast<size_t>(n_head) * stride, untouched);
+        run_threads(c.nth, c.how,
+                    [&](int ith) { cache_attention_weights(setup.query, weights.data(), stride, ith, c.nth); });
+        for (size_t head = 0; head < expected.size(); ++head) {
+            const Attention& reference = expected[head];
+            // Of a probability's relative error see tolerance().
+            const double error = std::expm1(2e-6 * reference.max_score_sum) + 2e-6;
+            for (size_t j = 0; j < stride; ++j) {
+                const float weight = weights[head * stride + j];
+                if (j >= reference.weights.size()) {
+                    ASSERT_EQ(weight, untouched) << "head " << head << ": wrote beyond the entries, at " << j;
+                } else {
+                    const double value = reference.weights[j];
+                    ASSERT_NEAR(weight, value, error * value + (value > 0 ? 1e-30 : 0))
+                        << "head " << head << " entry " << j;
+                }
             }
         }
     });

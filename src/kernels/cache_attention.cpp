@@ -35,10 +35,11 @@ struct Rows {
 };
 
 struct Scratch {
-    AlignedBuffer queries;  ///< [n_head][padded dim], scaled so that scores come out in powers of two
-    AlignedBuffer outputs;  ///< [max_group][padded dim]
-    AlignedBuffer scores;   ///< [max_group][block_entries], then their exponentials
-    AlignedBuffer widened;  ///< K, then V: [2][block_entries][padded dim] where rows are not whole vectors
+    AlignedBuffer queries;     ///< [n_head][padded dim], scaled so that scores come out in powers of two
+    AlignedBuffer outputs;     ///< [max_group][padded dim]
+    AlignedBuffer scores;      ///< [max_group][block_entries], then their exponentials
+    AlignedBuffer all_scores;  ///< [max_group][entries padded to blocks], for the probabilities themselves
+    AlignedBuffer widened;     ///< K, then V: [block_entries][padded dim] where rows are not whole vectors
 };
 
 }  // namespace fastkv::kernels::cache
@@ -238,8 +239,6 @@ struct Work {
     cache::Scratch* scratch = nullptr;
     int dim = 0;
     bool widen = false;  ///< rows are not whole vectors, which must not run over a row's end
-
-    float* widened(int which) const { return scratch->widened.as<float>() + which * cache::block_entries * dim; }
 };
 
 /// Query heads [first, first + n) of one cached head.
@@ -258,7 +257,7 @@ Work begin_work(const CacheQuery& query, int first, int last) {
     auto* q = scratch.queries.reserve_as<float>(static_cast<size_t>(query.n_head) * dim_size);
     scratch.outputs.reserve_as<float>(cache::max_group * dim_size);
     scratch.scores.reserve_as<float>(cache::max_group * cache::block_entries);
-    scratch.widened.reserve_as<float>(widen ? 2 * cache::block_entries * dim_size : 0);
+    scratch.widened.reserve_as<float>(widen ? cache::block_entries * dim_size : 0);
     for (int h = first; h < last; ++h) {
         convert_row(query.q + h * query.head_dim, query.head_dim, query.scale * log2_e, GemmType::f32, q + h * dim,
                     dim);
@@ -279,12 +278,13 @@ void for_groups(const CacheQuery& query, int first, int last, const DoGroup& do_
 }
 
 /// Entries [first, first + n) of a head, as they lie or widened and padded.
-cache::Rows rows_of(const Work& work, const KvRows& rows, const CacheHead& head, int first, int n, float* widened) {
+cache::Rows rows_of(const Work& work, const KvRows& rows, const CacheHead& head, int first, int n) {
     const auto* data =
         static_cast<const std::byte*>(rows.data) + static_cast<size_t>(head.first_row + first) * rows.row_stride;
     if (!work.widen) {
         return {data, rows.row_stride};
     }
+    auto* widened = work.scratch->widened.as<float>();
     for (int j = 0; j < n; ++j) {
         convert_kv_row(data + static_cast<size_t>(j) * rows.row_stride, rows.type, work.query->head_dim, GemmType::f32,
                        widened + j * work.dim, work.dim);
@@ -312,7 +312,7 @@ bool score_entries(const Work& work, const Group& group, Score score_block, int 
         return false;
     }
     auto* scores = work.scratch->scores.as<float>();
-    const cache::Rows k = rows_of(work, work.query->k, *group.head, first, n, work.widened(0));
+    const cache::Rows k = rows_of(work, work.query->k, *group.head, first, n);
     score_block(k, n, work.dim, work.scratch->queries.as<float>() + group.first * work.dim, scores);
     for (int g = 0; hidden != nullptr && g < group.n; ++g) {
         float* row = scores + g * cache::block_entries;
@@ -343,7 +343,7 @@ void attend_group(const Work& work, const Group& group, int begin, int end, floa
         for (int g = 0; g < group.n; ++g) {
             fold_scores(scores + g * cache::block_entries, n, dim, max + g, sum + g, out + g * dim);
         }
-        add_block(rows_of(work, query.v, *group.head, first, n, work.widened(1)), n, dim, scores, out);
+        add_block(rows_of(work, query.v, *group.head, first, n), n, dim, scores, out);
     }
     for (int g = 0; g < group.n; ++g) {
         float* target = partial + (group.first + g) * (2 + query.head_dim);
@@ -351,6 +351,40 @@ void attend_group(const Work& work, const Group& group, int begin, int end, floa
         target[1] = sum[g];
         std::copy(out + g * dim, out + g * dim + query.head_dim, target + 2);
     }
+}
+
+/// The probabilities of one group over all entries of its cached head.
+void weigh_group(const Work& work, const Group& group, float* weights, size_t weight_stride) {
+    const int n_entry = group.head->n_entry;
+    const int stride = round_up(n_entry, cache::block_entries);
+    const size_t n_score = static_cast<size_t>(group.n) * static_cast<size_t>(stride);
+    auto* all = work.scratch->all_scores.reserve_as<float>(n_score);
+    std::fill(all, all + n_score, -std::numeric_limits<float>::infinity());
+    const Score score_block = score_for(work.widen ? KvType::f32 : work.query->k.type, group.n);
+    for (int first = 0; first < n_entry; first += cache::block_entries) {
+        const int n = std::min(cache::block_entries, n_entry - first);
+        if (!score_entries(work, group, score_block, first, n)) {
+            continue;
+        }
+        for (int g = 0; g < group.n; ++g) {
+            std::copy_n(work.scratch->scores.as<float>() + g * cache::block_entries, n,
+                        all + static_cast<size_t>(g) * static_cast<size_t>(stride) + first);
+        }
+    }
+    float max[cache::max_group];
+    float sum[cache::max_group] = {};
+    float decay[cache::max_group];
+    std::fill(max, max + group.n, -std::numeric_limits<float>::infinity());
+    softmax_step(all, group.n, stride, GemmType::f32, max, sum, decay);
+    for (int g = 0; g < group.n; ++g) {
+        convert_row(all + static_cast<size_t>(g) * static_cast<size_t>(stride), n_entry, 1.0F / sum[g], GemmType::f32,
+                    weights + static_cast<size_t>(group.first + g) * weight_stride, n_entry);
+    }
+}
+
+void weigh_share(const CacheQuery& query, float* weights, size_t weight_stride, int first, int last) {
+    const Work work = begin_work(query, first, last);
+    for_groups(query, first, last, [&](const Group& group) { weigh_group(work, group, weights, weight_stride); });
 }
 
 void attend_share(const CacheQuery& query, float* partial, int ith, int nth) {
@@ -370,6 +404,7 @@ HWY_AFTER_NAMESPACE();
 namespace fastkv::kernels {
 
 HWY_EXPORT(attend_share);
+HWY_EXPORT(weigh_share);
 
 size_t cache_attention_partial_size(int n_head, int head_dim, int nth) {
     return static_cast<size_t>(nth) * static_cast<size_t>(n_head) * static_cast<size_t>(2 + head_dim);
@@ -405,6 +440,11 @@ void cache_attention_merge(const float* partial, int n_head, int head_dim, int n
             target[i] /= sum;
         }
     }
+}
+
+void cache_attention_weights(const CacheQuery& query, float* weights, size_t weight_stride, int ith, int nth) {
+    HWY_DYNAMIC_DISPATCH(weigh_share)
+    (query, weights, weight_stride, query.n_head * ith / nth, query.n_head * (ith + 1) / nth);
 }
 
 }  // namespace fastkv::kernels

@@ -46,4 +46,9 @@ void cache_attention_partial(const CacheQuery& query, float* partial, int ith, i
 /// Second pass, after all threads have finished the first: out [n_head][head_dim], this thread's share of heads.
 void cache_attention_merge(const float* partial, int n_head, int head_dim, int n_partial, float* out, int ith, int nth);
 
+/// The probabilities themselves, for methods that evict while decoding: weights[h·weight_stride + j] is what query head
+/// h gives to entry j of its cached head, 0 where the sliding window hides it; nothing is written beyond the head's
+/// entries. V is not read. This thread's share of the query heads.
+void cache_attention_weights(const CacheQuery& query, float* weights, size_t weight_stride, int ith, int nth);
+
 }  // namespace fastkv::kernels
