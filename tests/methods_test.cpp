@@ -9,7 +9,7 @@
 #include <random>
 
 #include "fastkv/error.h"
-#include "methods/registry.h"
+#include "methods/schedule.h"
 #include "methods/select.h"
 
 namespace fastkv {
@@ -42,7 +42,8 @@ MethodParams with_rates(double retain_rate, double tsp_rate) {
 }
 
 LayerPlan plan(const MethodParams& params, int layer, int n_prompt, int n_rows) {
-    return find_method(params.method).plan(params, layer, n_prompt, n_rows);
+    return find_method(params.method)
+        .plan(params, {.layer = layer, .n_layer = 32, .n_prompt = n_prompt, .n_rows = n_rows});
 }
 
 // What each layer receives and caches, when the plans are carried out.
@@ -53,13 +54,10 @@ struct Walk {
 
 Walk walk(const MethodParams& params, int n_layer, int n_prompt) {
     Walk result;
-    int rows = n_prompt;
-    for (int layer = 0; layer < n_layer; ++layer) {
-        const LayerPlan p = plan(params, layer, n_prompt, rows);
-        EXPECT_EQ(p.score.has_value(), p.keep || p.propagate);
-        result.rows.push_back(rows);
-        result.cached.push_back(p.keep ? p.keep->count : rows);
-        if (p.propagate) rows = p.propagate->count;
+    for (const PlannedLayer& layer : plan_prompt(find_method(params.method), params, n_layer, n_prompt)) {
+        EXPECT_EQ(layer.plan.score.has_value(), layer.plan.keep || layer.plan.propagate);
+        result.rows.push_back(layer.at.n_rows);
+        result.cached.push_back(layer.cached);
     }
     return result;
 }
@@ -370,7 +368,7 @@ TEST(FastKv, ThePlanCarriesTheScoring) {
     params.pooling = Pooling::avg;
     const LayerPlan p = plan(resolve(params, model_of(32)), 15, 1000, 1000);
     ASSERT_TRUE(p.score && p.keep && p.propagate);
-    EXPECT_EQ(p.score->window, 16);
+    EXPECT_EQ(p.score->n_query, 16);
     EXPECT_EQ(p.score->kernel, 21);
     EXPECT_EQ(p.score->pooling, Pooling::avg);
     EXPECT_EQ(p.keep->count, 100);

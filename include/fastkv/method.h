@@ -21,6 +21,50 @@ struct TspLayer {
     static constexpr int off = -2;            ///< no propagation: only the cache is compressed
 };
 
+/// Which heads choose their own entries.
+enum class SelectPer {
+    kv_head,     ///< each key/value head: the memory that grouped queries promise
+    query_head,  ///< each query head, which then has entries of its own: n_head / n_head_kv times the bytes (the
+                 ///< reference's SnapKV and H2O)
+};
+
+/// Which keys H2O's scoring queries see.
+enum class H2oMask {
+    causal,     ///< those before them
+    reference,  ///< all: the reference masks only inside the window
+};
+
+/// What H2O does while decoding.
+enum class H2oDecode {
+    keep,   ///< nothing (the reference)
+    evict,  ///< scores go on adding up, and the cache stays at its budget, part heavy hitters, part recent (the paper)
+};
+
+/// What StreamingLLM does while decoding.
+enum class Streaming {
+    original,  ///< nothing is dropped, positions are those of the text (the reference)
+    rolling,   ///< sinks and a rolling window of the budget's size, positions inside the cache (the paper)
+};
+
+/// What PyramidInfer drops while decoding.
+enum class PyramidDecode {
+    guarded,  ///< of each 16 entries that leave the recent ones a share, never a sink, never below the prompt's budget
+    reference,  ///< as the reference: deep layers lose nearly all of the prompt
+};
+
+/// How budgets differ from layer to layer.
+enum class LayerBudget {
+    even,
+    pyramid,  ///< falling from layer to layer around the same mean (PyramidKV, arXiv 2406.02069)
+};
+
+/// Who scores the prompt's tokens.
+enum class ScoreBy {
+    window,    ///< the last tokens: what the question at the end looks at
+    expected,  ///< queries to come, as the prompt's queries let expect them: for a document that will be asked many
+               ///< questions (ExpectedAttention, arXiv 2510.00636)
+};
+
 /// A method and all its parameters. Rates are the shares that are KEPT, budgets count tokens per layer and
 /// key/value head and include the window. An empty optional means "not given": the method's default, and a
 /// method refuses a parameter that it does not use.
@@ -31,10 +75,40 @@ struct MethodParams {
                                         ///< retain_rate; default 0.2, or retain_rate where that is higher
     std::optional<int> tsp_layer;       ///< counted from 0, or a TspLayer constant
     std::optional<int> window;          ///< the last tokens, which score the others and are always kept; 8
-    std::optional<int> kernel;          ///< pooling kernel, odd; default 7
+    std::optional<int> kernel;          ///< pooling kernel, odd, or kernel_auto; default 7
     std::optional<Pooling> pooling;     ///< default max
     std::optional<int> budget;          ///< constant mode: tokens cached per layer instead of retain_rate; >= window
     std::optional<int> tsp_len;         ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
+
+    /// Scores are shared by neighbours that belong together by what the text is: numbers, words (kernel).
+    static constexpr int kernel_auto = 0;
+
+    // variants of several methods
+    std::optional<SelectPer> select_per;      ///< snapkv, h2o; default kv_head
+    std::optional<ScoreBy> score_by;          ///< fastkv, snapkv; default window
+    std::optional<int> tsp_score_layers;      ///< propagation by the maximum over so many layers (CLAA); default 1
+    std::optional<double> head_floor;         ///< heads share the layer's budget by score, each keeps at least this
+                                              ///< share of its own, [0, 1] (AdaKV); default 1: all alike
+    std::optional<LayerBudget> layer_budget;  ///< default even
+    std::optional<int> sinks;                 ///< streamingllm, pyramidinfer: first tokens, always kept; default 4
+
+    // h2o
+    std::optional<H2oMask> h2o_mask;      ///< default causal
+    std::optional<H2oDecode> h2o_decode;  ///< default keep
+    std::optional<double> h2o_recent;     ///< with evict: share of the budget for recent tokens; default 0.5
+    // streamingllm
+    std::optional<Streaming> streaming;  ///< default original
+    // gemfilter
+    std::optional<int> filter_layer;  ///< from 0; default: the published one, else the same relative depth
+    // pyramidinfer; the reference's names are in docs/methods.md
+    std::optional<std::string> pyramid_preset;      ///< default "llama-0.6"
+    std::optional<double> pyramid_recent;           ///< share of the prompt whose queries score and are kept
+    std::optional<double> pyramid_decay;            ///< share of the context that the last layer would pass on
+    std::optional<int> pyramid_min_context;         ///< default 64
+    std::optional<double> pyramid_distance_weight;  ///< of the last scoring query; default 1.2
+    std::optional<PyramidDecode> pyramid_decode;    ///< default guarded
+    std::optional<double> pyramid_decode_keep;      ///< share of a block that is kept while decoding; default 0.9
+    std::optional<int> pyramid_decode_block;        ///< tokens of a block; default 16
 };
 
 /// One line of the registry.

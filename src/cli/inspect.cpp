@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "cli/text.h"
-#include "methods/registry.h"
+#include "methods/schedule.h"
 
 namespace fastkv::cli {
 
@@ -38,18 +38,13 @@ struct LayerRun {
 };
 
 std::vector<LayerRun> layer_runs(const MethodParams& params, int n_layer, int n_prompt) {
-    const MethodEntry& method = find_method(params.method);
     std::vector<LayerRun> runs;
-    int rows = n_prompt;
-    for (int layer = 0; layer < n_layer; ++layer) {
-        const LayerPlan plan = method.plan(params, layer, n_prompt, rows);
-        const int cached = plan.keep ? plan.keep->count : rows;
-        if (!runs.empty() && runs.back().rows == rows && runs.back().cached == cached) {
-            runs.back().last = layer;
+    for (const auto& [at, plan, cached, passed] : plan_prompt(find_method(params.method), params, n_layer, n_prompt)) {
+        if (!runs.empty() && runs.back().rows == at.n_rows && runs.back().cached == cached) {
+            runs.back().last = at.layer;
         } else {
-            runs.push_back({layer, layer, rows, cached});
+            runs.push_back({at.layer, at.layer, at.n_rows, cached});
         }
-        if (plan.propagate) rows = plan.propagate->count;
     }
     return runs;
 }

@@ -6,7 +6,6 @@
 #include "engine/kernel_choice.h"
 #include "engine/prefill.h"
 #include "fastkv/session.h"
-#include "methods/registry.h"
 #include "model/model_impl.h"
 
 namespace fastkv {
@@ -39,22 +38,20 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const MethodEntry& method = find_method(method_params.method);
     const MethodParams params = method.resolve(method_params, hp);
     const ggml_type type = cache_type(impl.params.compute);
-    const std::vector<int> rows = planned_rows(method, params, hp.n_layer, n_prompt);
 
     CostEstimate cost;
     int window = 0;
     bool compresses = false;
-    for (int layer = 0; layer < hp.n_layer; ++layer) {
-        const LayerPlan plan = method.plan(params, layer, n_prompt, rows[size_t(layer)]);
-        const int cached = plan.keep ? plan.keep->count : rows[size_t(layer)];
-        const Device& device = *impl.weights.layers[size_t(layer)].device;
+    int64_t rows = 0;
+    for (const auto& [at, plan, cached, passed] : plan_prompt(method, params, hp.n_layer, n_prompt)) {
+        const Device& device = *impl.weights.layers[size_t(at.layer)].device;
         const int capacity = cache_capacity(device, cached, session.n_predict);
+        rows += at.n_rows;
         cost.kv_cache_bytes += layer_cache_bytes(type, hp.head_dim, hp.n_head_kv, capacity);
         compresses = compresses || plan.keep;
-        if (plan.score) window = plan.score->window;
+        if (plan.score) window = plan.score->n_query;
     }
-    cost.prefill_share =
-        double(std::accumulate(rows.begin(), rows.end(), int64_t{0})) / (double(n_prompt) * hp.n_layer);
+    cost.prefill_share = double(rows) / (double(n_prompt) * hp.n_layer);
 
     const Device& device = *impl.weights.layers[0].device;
     const KernelChoice choice = choose_kernels(device, impl.params.compute);

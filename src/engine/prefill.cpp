@@ -20,9 +20,10 @@ Prefill::Prefill(const Model::Impl& model, const MethodEntry& method, const Meth
       positions_(prompt.size()),
       start_us_(ggml_time_us()) {
     std::iota(positions_.begin(), positions_.end(), 0);
-    const std::vector<int> rows = planned_rows(method, params, model.hparams.n_layer, n_rows());
     progress_state_.n_layer = model.hparams.n_layer;
-    progress_state_.rows_total = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+    for (const PlannedLayer& layer : plan_prompt(method, params, model.hparams.n_layer, n_rows())) {
+        progress_state_.rows_total += layer.at.n_rows;
+    }
 }
 
 PrefillResult Prefill::run() {
@@ -39,7 +40,9 @@ PrefillResult Prefill::run() {
 /// The layer as the design tells it: K and V of all rows, scores, selection, the compressed cache, and then attention
 /// and MLP only for the rows that live on.
 void Prefill::compute_layer(int layer) {
-    const LayerPlan plan = method_.plan(params_, layer, int(prompt_.size()), n_rows());
+    const LayerPlan plan = method_.plan(
+        params_,
+        {.layer = layer, .n_layer = model_.hparams.n_layer, .n_prompt = int(prompt_.size()), .n_rows = n_rows()});
     // above the last layer only the last row matters: it alone gives the logits
     const bool only_last_row = is_last() && !session_.all_logits;
     const int n_block_rows = only_last_row ? 1 : plan.propagate ? plan.propagate->count : n_rows();
@@ -104,7 +107,7 @@ void Prefill::expand_weights(const LayerPlan& plan, int n_block_rows) {
     LayerLinears& l = context_->linears;
     std::vector<Linear*> linears;
     if (n_rows() >= enough) linears = {&l.k, &l.v};
-    if (n_block_rows >= enough || (plan.score && plan.score->window >= enough)) linears.push_back(&l.q);
+    if (n_block_rows >= enough || (plan.score && plan.score->n_query >= enough)) linears.push_back(&l.q);
     if (n_block_rows >= enough) linears.insert(linears.end(), {&l.o, &l.gate, &l.up, &l.down});
     expanded_->expand(*device_, linears);
 }
@@ -148,7 +151,7 @@ void Prefill::project_keys_values(const KvTensors& kv) {
 
 Choice Prefill::choose_rows(const LayerPlan& plan, const KvTensors& kv) {
     if (!plan.score) return {};
-    const int window = plan.score->window;
+    const int window = plan.score->n_query;
     ggml_context_ptr views(ggml_init({ggml_tensor_overhead(), nullptr, true}));
     ggml_tensor* x = stream_rows(views.get(), n_rows() - window, window);
     Scores scores = window_scores(*device_, allocator_.get(), *context_, choice_, x,
@@ -236,17 +239,6 @@ void Prefill::advance(int64_t rows) {
 
 ggml_tensor* Prefill::stream_rows(ggml_context* ctx, int first, int count) const {
     return ggml_view_2d(ctx, stream_, stream_->ne[0], count, stream_->nb[1], size_t(first) * stream_->nb[1]);
-}
-
-std::vector<int> planned_rows(const MethodEntry& method, const MethodParams& params, int n_layer, int n_prompt) {
-    std::vector<int> rows;
-    int n_rows = n_prompt;
-    for (int layer = 0; layer < n_layer; ++layer) {
-        rows.push_back(n_rows);
-        const LayerPlan plan = method.plan(params, layer, n_prompt, n_rows);
-        if (plan.propagate) n_rows = plan.propagate->count;
-    }
-    return rows;
 }
 
 }  // namespace fastkv

@@ -11,7 +11,7 @@
 #include "engine/expand.h"
 #include "fastkv/session.h"
 #include "methods/carry_out.h"
-#include "methods/registry.h"
+#include "methods/schedule.h"
 #include "model/model_impl.h"
 
 namespace fastkv {
@@ -77,8 +77,5 @@ class Prefill {
     int64_t start_us_ = 0;
     PrefillResult result_;
 };
-
-/// Rows that reach each layer when a method reads `n_prompt` tokens: [n_layer].
-std::vector<int> planned_rows(const MethodEntry& method, const MethodParams& params, int n_layer, int n_prompt);
 
 }  // namespace fastkv

@@ -7,7 +7,7 @@
 #include "engine/head.h"
 #include "engine/prefill.h"
 #include "fastkv/error.h"
-#include "methods/registry.h"
+#include "methods/schedule.h"
 #include "model/memory.h"
 #include "model/model_impl.h"
 
@@ -57,8 +57,8 @@ void Session::Impl::check_prompt(std::span<const Token> prompt) const {
                    std::to_string(model.hparams().n_vocab));
         }
     }
-    const std::vector<int> rows = planned_rows(method, params, model.hparams().n_layer, int(prompt.size()));
-    if (session.all_logits && rows.back() != int(prompt.size())) {
+    const auto planned = plan_prompt(method, params, model.hparams().n_layer, int(prompt.size()));
+    if (session.all_logits && planned.back().passed != int(prompt.size())) {
         refuse("logits of every prompt token need every token in every layer: use --tsp-layer off or fullkv");
     }
     SessionParams within = session;

@@ -97,20 +97,23 @@ int propagated_rows(const MethodParams& params, int n_rows) {
     return count > *params.window ? std::min(count, n_rows) : n_rows;
 }
 
-LayerPlan plan_fastkv(const MethodParams& params, int layer, int n_prompt, int n_rows) {
+LayerPlan plan_fastkv(const MethodParams& params, const PlanPoint& at) {
     LayerPlan plan;
+    const int n_rows = at.n_rows;
     const int window = *params.window;
     if (n_rows <= window) return plan;  // nothing before the window to choose from
 
-    const int keep = cache_budget(params, n_prompt, n_rows);
+    const int keep = cache_budget(params, at.n_prompt, n_rows);
     // A budget that does not hold the window (prompts of a few dozen tokens) keeps all: they cost nothing.
-    if (keep >= window && keep < n_rows) plan.keep = KeepPlan{keep, window};
+    if (keep >= window && keep < n_rows) plan.keep = KeepPlan{.count = keep, .tail = window};
 
-    if (layer == *params.tsp_layer) {
+    if (at.layer == *params.tsp_layer) {
         const int count = propagated_rows(params, n_rows);
-        if (count < n_rows) plan.propagate = PropagatePlan{count, window};
+        if (count < n_rows) plan.propagate = PropagatePlan{.count = count, .tail = window};
     }
-    if (plan.keep || plan.propagate) plan.score = ScorePlan{window, *params.kernel, *params.pooling};
+    if (plan.keep || plan.propagate) {
+        plan.score = ScorePlan{.n_query = window, .tail = window, .kernel = *params.kernel, .pooling = *params.pooling};
+    }
     return plan;
 }
 

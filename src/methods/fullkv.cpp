@@ -19,7 +19,7 @@ MethodParams resolve_fullkv(const MethodParams& params, const HyperParams&) {
     return params;
 }
 
-LayerPlan plan_fullkv(const MethodParams&, int, int, int) { return {}; }
+LayerPlan plan_fullkv(const MethodParams&, const PlanPoint&) { return {}; }
 
 }  // namespace
 

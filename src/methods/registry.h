@@ -1,7 +1,10 @@
 // The table of methods: a new one is a file beside this and a line in registry.cpp.
 #pragma once
 
+#include <memory>
+
 #include "fastkv/method.h"
+#include "methods/eviction.h"
 #include "methods/plan.h"
 
 namespace fastkv {
@@ -12,8 +15,13 @@ struct MethodEntry {
     /// Fills in the defaults for this model and refuses what does not fit. Throws Error(usage).
     MethodParams (*resolve)(const MethodParams& params, const HyperParams& hparams);
 
-    /// The plan of `layer` (from 0) when `n_rows` of the prompt's `n_prompt` tokens reach it. `params` are resolved.
-    LayerPlan (*plan)(const MethodParams& params, int layer, int n_prompt, int n_rows);
+    /// The plan of one layer. `params` are resolved.
+    LayerPlan (*plan)(const MethodParams& params, const PlanPoint& at);
+
+    /// What is dropped from a layer's cache while the answer grows; nullptr where the method keeps everything, or
+    /// with these `params` does. One object per layer. `n_prompt` as the layer's last pass had it.
+    std::unique_ptr<Eviction> (*eviction)(const MethodParams& params, const HyperParams& hparams, int layer,
+                                          int n_prompt) = nullptr;
 };
 
 /// Throws Error(usage), listing the methods, if there is none of that name.
