@@ -27,12 +27,20 @@ class Eviction {
     /// How many of the prompt's last rows start() wants to see the attention of; 0: none.
     virtual int prompt_rows() const { return 0; }
 
-    /// After the prefill. `positions` [n_head][entries] ascending: what each cached head keeps.
-    virtual void start(std::span<const std::vector<int32_t>> positions, const PromptAttention& attention) = 0;
+    /// Whether start() reads the scores by which the prompt's entries were chosen.
+    virtual bool reads_scores() const { return false; }
+
+    /// After the prefill. `positions` [n_head][entries] ascending: what each cached head keeps. `attention` has
+    /// prompt_rows() rows. `scores` [n_head][entries], empty unless reads_scores(): of each kept entry the sum that the
+    /// layer's ScorePlan asks for, unpooled, added up over the query heads that share the cached head; 0 where the plan
+    /// does not score (its tail, or a layer without one).
+    virtual void start(std::span<const std::vector<int32_t>> positions, const PromptAttention& attention,
+                       std::span<const std::vector<float>> scores) = 0;
 
     /// After the token at `position` has been appended to every head (as its last entry) and has attended.
-    /// `attention` [n_query_head][n_entry of its head]: its probabilities, empty unless reads_attention().
-    /// Returns the entries to remove per cached head, ascending; one list for all heads where they are the same.
+    /// `attention` [n_query_head][entries of its head]: its probabilities, empty unless reads_attention().
+    /// Returns the entries to remove per cached head, ascending; one list for all heads where they are the same, none
+    /// where nothing leaves.
     virtual std::vector<std::vector<int>> step(int32_t position, std::span<const std::vector<float>> attention) = 0;
 
     /// Rows at the start of the cache that always stand right before the others: their keys are turned so that the
@@ -49,5 +57,9 @@ void remove_entries(std::vector<T>& entries, std::span<const int> removed) {
         entries.pop_back();
     }
 }
+
+/// Those entries of a head whose positions come first-th to last-th (excluded, from 0) among all; oldest first.
+/// `positions` are those of the head's entries. Linear in their number.
+std::vector<int> entries_by_age(std::span<const int32_t> positions, int first, int last);
 
 }  // namespace fastkv
