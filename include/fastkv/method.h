@@ -137,10 +137,11 @@ struct ParamInfo {
     std::string name;   ///< "retain_rate": the member of MethodParams
     std::string flag;   ///< "--retain-rate": the same on a command line, and in messages
     std::string value;  ///< what stands behind the flag: "R", "N|off", "max|avg"
+    std::string group;  ///< parameters that belong together, as a heading
     std::string help;   ///< one line
 };
 
-/// All parameters, in the order of MethodParams.
+/// All parameters, those of most use first.
 std::vector<ParamInfo> list_params();
 
 /// Reads a parameter: a number, or one of its words. Throws Error(usage) where `name` or `text` is none.

@@ -54,48 +54,75 @@ struct Param {
     Word word = {};
 };
 
+struct Group {
+    std::string name;
+    std::vector<Param> params;
+};
+
 using P = MethodParams;
 
-const Param param_table[] = {
-    {"retain_rate", "R", &P::retain_rate, "share of the prompt that each layer caches (default 0.1)"},
-    {"budget", "N", &P::budget, "tokens that each layer caches, instead of --retain-rate"},
-    {"tsp_layer",
-     "N|off",
-     &P::tsp_layer,
-     "the TSP layer, from 0 (default: fastkv's published one, or half-way; else off)",
-     {"off", TspLayer::off}},
-    {"tsp_rate", "R", &P::tsp_rate, "share of the prompt that goes on past the TSP layer (default 0.2)"},
-    {"tsp_len", "N", &P::tsp_len, "with --budget: tokens that go on, instead of --tsp-rate (default 2048)"},
-    {"tsp_score_layers", "N", &P::tsp_score_layers, "who goes on is scored by the maximum over N layers (default 1)"},
-    {"window", "N", &P::window, "the last tokens, which score the others and stay (default 8)"},
-    {"kernel",
-     "N|auto",
-     &P::kernel,
-     "neighbours that a score is pooled over, odd; auto: numbers and words as a whole (default 7)",
-     {"auto", MethodParams::kernel_auto}},
-    {"pooling", "", &P::pooling, "how scores are pooled (default max)"},
-    {"score", "", &P::score, "who scores: the window, or queries to be expected, whatever is asked (default window)"},
-    {"select_per", "", &P::select_per,
-     "which heads choose; each query head for itself takes several times the memory (default kv-head)"},
-    {"head_floor", "R", &P::head_floor,
-     "heads share a layer's budget by score, each keeps at least R of its own (default 1: all alike)"},
-    {"layer_budget", "", &P::layer_budget, "pyramid: lower layers cache more, upper less (default even)"},
-    {"sinks", "N", &P::sinks, "first tokens, which always stay (default 4)"},
-    {"h2o_mask", "", &P::h2o_mask, "reference: scoring queries see later keys too (default causal)"},
-    {"h2o_decode", "", &P::h2o_decode, "evict: the answer too stays within the budget (default keep)"},
-    {"h2o_recent", "R", &P::h2o_recent, "with evict: share of the budget for the latest tokens (default 0.5)"},
-    {"streaming", "", &P::streaming, "rolling: the answer too stays within the budget (default original)"},
-    {"filter_layer", "N", &P::filter_layer,
-     "the layer that chooses, from 0 (default: the published one, or a like depth)"},
-    {"pyramid_preset", "NAME", &P::pyramid_preset, "the reference's values for a model and share (default llama-0.6)"},
-    {"pyramid_recent", "R", &P::pyramid_recent, "share of the prompt, at its end, that scores and stays"},
-    {"pyramid_decay", "R", &P::pyramid_decay, "share of its context that the last layer would pass on"},
-    {"pyramid_min_context", "N", &P::pyramid_min_context, "a smaller context is not reduced (default 64)"},
-    {"pyramid_distance_weight", "X", &P::pyramid_distance_weight,
-     "weight of the last scoring token, the first has 1 (default 1.2)"},
-    {"pyramid_decode", "", &P::pyramid_decode, "what is dropped while answering (default guarded)"},
-    {"pyramid_decode_keep", "R", &P::pyramid_decode_keep, "share of a block that stays then (default 0.9)"},
-    {"pyramid_decode_block", "N", &P::pyramid_decode_block, "tokens of such a block (default 16)"},
+const Group param_table[] = {
+    {"Method (rates are the shares that are kept)",
+     {
+         {"retain_rate", "R", &P::retain_rate, "share of the prompt that each layer caches (default 0.1)"},
+         {"tsp_rate", "R", &P::tsp_rate, "share of the prompt that goes on past the TSP layer (default 0.2)"},
+         {"tsp_layer",
+          "N|off",
+          &P::tsp_layer,
+          "the TSP layer, from 0 (default: fastkv: the published one, or half-way; snapkv, h2o: off)",
+          {"off", TspLayer::off}},
+         {"window", "N", &P::window, "the last tokens, which score the others and stay (default 8)"},
+         {"kernel",
+          "N|auto",
+          &P::kernel,
+          "neighbours that a score is pooled over, odd; auto: whole numbers and words (default 7)",
+          {"auto", MethodParams::kernel_auto}},
+         {"pooling", "", &P::pooling, "how they are pooled (default max)"},
+         {"budget", "N", &P::budget, "tokens that each layer caches, instead of --retain-rate"},
+         {"tsp_len", "N", &P::tsp_len, "with --budget: tokens that go on, instead of --tsp-rate (default 2048)"},
+     }},
+    {"Variants of fastkv, snapkv and h2o",
+     {
+         {"select_per", "", &P::select_per,
+          "snapkv, h2o: which heads choose; query heads take several times the memory (default kv-head)"},
+         {"score", "", &P::score,
+          "fastkv, snapkv: who scores: the window, or any question to be expected (default window)"},
+         {"tsp_score_layers", "N", &P::tsp_score_layers,
+          "who goes on is decided by the maximum of N layers' scores (default 1)"},
+         {"head_floor", "R", &P::head_floor,
+          "heads share a layer's budget by score, each has at least R of its own (default 1: all alike)"},
+         {"layer_budget", "", &P::layer_budget, "pyramid: lower layers cache more, upper ones less (default even)"},
+     }},
+    {"h2o",
+     {
+         {"h2o_mask", "", &P::h2o_mask, "reference: scoring tokens see later ones too (default causal)"},
+         {"h2o_decode", "", &P::h2o_decode, "evict: the answer, too, stays within the budget (default keep)"},
+         {"h2o_recent", "R", &P::h2o_recent, "with evict: share of the budget for the latest tokens (default 0.5)"},
+     }},
+    {"streamingllm",
+     {
+         {"sinks", "N", &P::sinks,
+          "first tokens, which always stay; also of pyramidinfer, and with --score expected (default 4)"},
+         {"streaming", "", &P::streaming, "rolling: the answer, too, stays within the budget (default original)"},
+     }},
+    {"gemfilter",
+     {
+         {"filter_layer", "N", &P::filter_layer,
+          "the layer that chooses, from 0 (default: the published one, or about as deep)"},
+     }},
+    {"pyramidinfer",
+     {
+         {"pyramid_preset", "NAME", &P::pyramid_preset,
+          "the reference's values for a model and a share (default llama-0.6)"},
+         {"pyramid_recent", "R", &P::pyramid_recent, "share of the prompt, at its end, that scores and stays"},
+         {"pyramid_decay", "R", &P::pyramid_decay, "share of its context that the last layer would pass on"},
+         {"pyramid_min_context", "N", &P::pyramid_min_context, "a smaller context is not reduced (default 64)"},
+         {"pyramid_distance_weight", "X", &P::pyramid_distance_weight,
+          "weight of the last scoring token; the first has 1 (default 1.2)"},
+         {"pyramid_decode", "", &P::pyramid_decode, "how the answer's layers are thinned out (default guarded)"},
+         {"pyramid_decode_keep", "R", &P::pyramid_decode_keep, "share of a block that stays then (default 0.9)"},
+         {"pyramid_decode_block", "N", &P::pyramid_decode_block, "tokens of a block (default 16)"},
+     }},
 };
 
 std::string flag_of(const Param& param) {
@@ -105,10 +132,12 @@ std::string flag_of(const Param& param) {
 }
 
 const Param& find_param(const std::string& name) {
-    const auto found = std::find_if(std::begin(param_table), std::end(param_table),
-                                    [&](const Param& param) { return param.name == name; });
-    if (found == std::end(param_table)) refuse("there is no parameter " + name);
-    return *found;
+    for (const Group& group : param_table) {
+        for (const Param& param : group.params) {
+            if (param.name == name) return param;
+        }
+    }
+    refuse("there is no parameter " + name);
 }
 
 // ---- text ------------------------------------------------------------------------------------------------------
@@ -150,6 +179,10 @@ T parse_value(const Param& param, const std::string& text) {
     }
 }
 
+bool is_given(const MethodParams& params, const std::string& name) {
+    return std::visit([&](auto field) { return (params.*field).has_value(); }, find_param(name).field);
+}
+
 template <class T>
 std::string words_of(Field<T>) {
     if constexpr (std::is_enum_v<T>) return join_names(choices<T>, "|");
@@ -160,9 +193,12 @@ std::string words_of(Field<T>) {
 
 std::vector<ParamInfo> list_params() {
     std::vector<ParamInfo> infos;
-    for (const Param& param : param_table) {
-        const std::string words = std::visit([](auto field) { return words_of(field); }, param.field);
-        infos.push_back({param.name, flag_of(param), words.empty() ? param.value : words, param.help});
+    for (const Group& group : param_table) {
+        for (const Param& param : group.params) {
+            const std::string words = std::visit([](auto field) { return words_of(field); }, param.field);
+            const std::string& value = words.empty() ? param.value : words;
+            infos.push_back({param.name, flag_of(param), value, group.name, param.help});
+        }
     }
     return infos;
 }
@@ -180,10 +216,9 @@ std::string param_text(const MethodParams& params, const std::string& name) {
 }
 
 void refuse_foreign(const MethodParams& params, const MethodInfo& info, const std::string& why) {
-    for (const Param& param : param_table) {
-        if (std::find(info.params.begin(), info.params.end(), param.name) != info.params.end()) continue;
-        const bool given = std::visit([&](auto field) { return (params.*field).has_value(); }, param.field);
-        if (given) refuse(flag_of(param) + " is not used by " + info.name + ", " + why);
+    for (const ParamInfo& param : list_params()) {
+        const bool used = std::find(info.params.begin(), info.params.end(), param.name) != info.params.end();
+        if (!used && is_given(params, param.name)) refuse(param.flag + " is not used by " + info.name + ", " + why);
     }
 }
 
