@@ -66,46 +66,52 @@ enum class ScoreBy {
 };
 
 /// A method and all its parameters. Rates are the shares that are KEPT, budgets count tokens per layer and
-/// key/value head and include the window. An empty optional means "not given": the method's default, and a
+/// cached head and include the window. An empty optional means "not given": the method's default, and a
 /// method refuses a parameter that it does not use.
 struct MethodParams {
-    std::string method = "fastkv";
-    std::optional<double> retain_rate;  ///< share of the prompt that each layer caches, (0, 1]; default 0.1
-    std::optional<double> tsp_rate;     ///< share of the prompt that goes on past the TSP layer, (0, 1], not below
-                                        ///< retain_rate; default 0.2, or retain_rate where that is higher
-    std::optional<int> tsp_layer;       ///< counted from 0, or a TspLayer constant
-    std::optional<int> window;          ///< the last tokens, which score the others and are always kept; 8
-    std::optional<int> kernel;          ///< pooling kernel, odd, or kernel_auto; default 7
-    std::optional<Pooling> pooling;     ///< default max
-    std::optional<int> budget;          ///< constant mode: tokens cached per layer instead of retain_rate; >= window
-    std::optional<int> tsp_len;         ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
-
     /// Scores are shared by neighbours that belong together by what the text is: numbers, words (kernel).
     static constexpr int kernel_auto = 0;
 
-    // variants of several methods
+    std::string method = "fastkv";
+
+    // how much; fastkv, snapkv, h2o, streamingllm, gemfilter
+    std::optional<double> retain_rate;  ///< share of the prompt that each layer caches, (0, 1]; default 0.1
+    std::optional<int> budget;          ///< constant mode: tokens cached per layer instead of retain_rate
+
+    // who goes on; fastkv, and snapkv and h2o where tsp_layer is given
+    std::optional<int> tsp_layer;         ///< counted from 0, or a TspLayer constant; default: fastkv's, else off
+    std::optional<double> tsp_rate;       ///< share of the prompt that goes on past the TSP layer, (0, 1], not below
+                                          ///< retain_rate; default 0.2, or retain_rate where that is higher
+    std::optional<int> tsp_len;           ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
+    std::optional<int> tsp_score_layers;  ///< by the maximum of the scores of so many layers (CLAA); default 1
+
+    // who scores; fastkv, snapkv, h2o (which does not pool)
+    std::optional<int> window;                ///< the last tokens, which score the others and are always kept; 8
+    std::optional<int> kernel;                ///< pooling kernel, odd, or kernel_auto; default 7
+    std::optional<Pooling> pooling;           ///< default max
+    std::optional<ScoreBy> score;             ///< fastkv, snapkv; default window
     std::optional<SelectPer> select_per;      ///< snapkv, h2o; default kv_head
-    std::optional<ScoreBy> score_by;          ///< fastkv, snapkv; default window
-    std::optional<int> tsp_score_layers;      ///< propagation by the maximum over so many layers (CLAA); default 1
     std::optional<double> head_floor;         ///< heads share the layer's budget by score, each keeps at least this
                                               ///< share of its own, [0, 1] (AdaKV); default 1: all alike
     std::optional<LayerBudget> layer_budget;  ///< default even
-    std::optional<int> sinks;                 ///< streamingllm, pyramidinfer: first tokens, always kept; default 4
+
+    /// First tokens, always kept; 4. streamingllm, pyramidinfer, and fastkv and snapkv with ScoreBy::expected.
+    std::optional<int> sinks;
 
     // h2o
     std::optional<H2oMask> h2o_mask;      ///< default causal
     std::optional<H2oDecode> h2o_decode;  ///< default keep
-    std::optional<double> h2o_recent;     ///< with evict: share of the budget for recent tokens; default 0.5
+    std::optional<double> h2o_recent;     ///< with evict: share of the budget for recent tokens, [0, 1]; default 0.5
     // streamingllm
     std::optional<Streaming> streaming;  ///< default original
     // gemfilter
-    std::optional<int> filter_layer;  ///< from 0; default: the published one, else the same relative depth
+    std::optional<int> filter_layer;  ///< from 0; default: the published one, else a like depth
     // pyramidinfer; the reference's names are in docs/methods.md
-    std::optional<std::string> pyramid_preset;      ///< default "llama-0.6"
-    std::optional<double> pyramid_recent;           ///< share of the prompt whose queries score and are kept
-    std::optional<double> pyramid_decay;            ///< share of the context that the last layer would pass on
-    std::optional<int> pyramid_min_context;         ///< default 64
-    std::optional<double> pyramid_distance_weight;  ///< of the last scoring query; default 1.2
+    std::optional<std::string> pyramid_preset;      ///< default "llama-0.6"; the values below override it
+    std::optional<double> pyramid_recent;           ///< share of the prompt whose queries score and are kept, [0, 1]
+    std::optional<double> pyramid_decay;            ///< share of the context that the last layer would pass on, [0, 1]
+    std::optional<int> pyramid_min_context;         ///< a smaller context is not reduced; default 64
+    std::optional<double> pyramid_distance_weight;  ///< of the last scoring query, the first has 1; default 1.2
     std::optional<PyramidDecode> pyramid_decode;    ///< default guarded
     std::optional<double> pyramid_decode_keep;      ///< share of a block that is kept while decoding; default 0.9
     std::optional<int> pyramid_decode_block;        ///< tokens of a block; default 16
@@ -113,9 +119,10 @@ struct MethodParams {
 
 /// One line of the registry.
 struct MethodInfo {
-    std::string name;     ///< as in --method
-    std::string summary;  ///< one line for --help
-    std::string source;   ///< the paper
+    std::string name;                 ///< as in --method
+    std::string summary;              ///< one line for --help
+    std::string source;               ///< the paper
+    std::vector<std::string> params;  ///< names of the parameters that it uses; it refuses all others
 };
 
 /// All methods, in the order in which the documentation lists them.
@@ -124,5 +131,23 @@ std::vector<MethodInfo> list_methods();
 /// `params` with every default of the method filled in for this model, and checked.
 /// Throws Error(usage) for an unknown method, a parameter out of range, or one that the method ignores.
 MethodParams resolve(const MethodParams& params, const HyperParams& hparams);
+
+/// A parameter as text, for whoever reads or writes it: flags, traces, requests.
+struct ParamInfo {
+    std::string name;   ///< "retain_rate": the member of MethodParams
+    std::string flag;   ///< "--retain-rate": the same on a command line, and in messages
+    std::string value;  ///< what stands behind the flag: "R", "N|off", "max|avg"
+    std::string group;  ///< parameters that belong together, as a heading
+    std::string help;   ///< one line
+};
+
+/// All parameters, those of most use first.
+std::vector<ParamInfo> list_params();
+
+/// Reads a parameter: a number, or one of its words. Throws Error(usage) where `name` or `text` is none.
+void set_param(MethodParams& params, const std::string& name, const std::string& text);
+
+/// The parameter as set_param() reads it, "" where it is not given. Throws Error(usage) where `name` is none.
+std::string param_text(const MethodParams& params, const std::string& name);
 
 }  // namespace fastkv

@@ -29,7 +29,6 @@ int whole_number(const std::string& flag, const std::string& text, const char* k
 /// The resolved parameters, as flags: "--retain-rate 0.1 --tsp-rate 0.2 ...".
 std::string method_text(const MethodParams& params);
 
-std::string pooling_name(Pooling pooling);
 std::string compute_name(Compute compute);
 std::string ops_name(Ops ops);
 

@@ -45,26 +45,15 @@ void write_all(File file, const std::string& content, const std::string& shown) 
     if (!written || std::fclose(file.release()) != 0) fail_to_write(shown, errno);
 }
 
-template <class T>
-void put(Json& json, const char* name, const std::optional<T>& value) {
-    if (value) json[name] = *value;
-}
-
 // Everything that is needed to run it again; parameters that the method does not have are left out.
 Json params_json(const Model& model, const MethodParams& method, const SamplerParams& sampler) {
     Json json = Json::object();
-    put(json, "retain_rate", method.retain_rate);
-    put(json, "tsp_rate", method.tsp_rate);
-    if (method.tsp_layer == TspLayer::off) {
-        json["tsp_layer"] = "off";
-    } else {
-        put(json, "tsp_layer", method.tsp_layer);
+    for (const ParamInfo& info : list_params()) {
+        const std::string text = param_text(method, info.name);
+        if (text.empty()) continue;
+        const Json number = Json::parse(text, nullptr, false);
+        json[info.name] = number.is_number() ? number : Json(text);
     }
-    put(json, "window", method.window);
-    put(json, "kernel", method.kernel);
-    if (method.pooling) json["pooling"] = pooling_name(*method.pooling);
-    put(json, "budget", method.budget);
-    put(json, "tsp_len", method.tsp_len);
     json["compute"] = compute_name(model.params().compute);
     json["ops"] = ops_name(model.params().ops);
     json["threads"] = model.params().n_threads;

@@ -4,18 +4,12 @@
 
 namespace fastkv {
 
+extern const MethodEntry fullkv_method;
+
 namespace {
 
 MethodParams resolve_fullkv(const MethodParams& params, const HyperParams&) {
-    const std::string by = "by fullkv, which keeps everything";
-    refuse_unused(params.retain_rate, "--retain-rate", by);
-    refuse_unused(params.tsp_rate, "--tsp-rate", by);
-    refuse_unused(params.tsp_layer, "--tsp-layer", by);
-    refuse_unused(params.window, "--window", by);
-    refuse_unused(params.kernel, "--kernel", by);
-    refuse_unused(params.pooling, "--pooling", by);
-    refuse_unused(params.budget, "--budget", by);
-    refuse_unused(params.tsp_len, "--tsp-len", by);
+    refuse_foreign(params, fullkv_method.info, "which keeps everything");
     return params;
 }
 
@@ -23,9 +17,8 @@ LayerPlan plan_fullkv(const MethodParams&, const PlanPoint&) { return {}; }
 
 }  // namespace
 
-extern const MethodEntry fullkv_method;
 const MethodEntry fullkv_method = {
-    {"fullkv", "every token through every layer, all of them cached", "Vaswani et al. 2017, arXiv 1706.03762"},
+    {"fullkv", "every token through every layer, all of them cached", "Vaswani et al. 2017, arXiv 1706.03762", {}},
     resolve_fullkv,
     plan_fullkv,
 };

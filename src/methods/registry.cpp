@@ -7,12 +7,17 @@ namespace fastkv {
 
 extern const MethodEntry fullkv_method;
 extern const MethodEntry fastkv_method;
+extern const MethodEntry snapkv_method;
+extern const MethodEntry streamingllm_method;
+extern const MethodEntry h2o_method;
+extern const MethodEntry gemfilter_method;
+extern const MethodEntry pyramidinfer_method;
 
 namespace {
 
 const MethodEntry* const methods[] = {
-    &fullkv_method,
-    &fastkv_method,
+    &fullkv_method, &fastkv_method,    &snapkv_method,       &streamingllm_method,
+    &h2o_method,    &gemfilter_method, &pyramidinfer_method,
 };
 
 }  // namespace

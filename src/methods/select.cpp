@@ -92,13 +92,55 @@ std::vector<int> top_k(std::span<const float> values, int count) {
     return selected;
 }
 
-std::vector<int> select_with_tail(std::span<const float> values, int count, int tail, int n_rows) {
-    tail = std::clamp(tail, 0, n_rows);
-    const int n_head_rows = n_rows - tail;
-    std::vector<int> selected = top_k(values.first(std::min(values.size(), size_t(n_head_rows))), count - tail);
-    selected.reserve(selected.size() + size_t(tail));
-    for (int row = n_head_rows; row < n_rows; ++row) selected.push_back(row);
-    return selected;
+namespace {
+
+// The rows between the protected ones that have a value: those that may be chosen or not.
+struct OpenRows {
+    int begin, end;
+    int tail;  // where the protected tail begins
+    int n_rows;
+
+    OpenRows(int n_value, const RowCount& want, int rows) : n_rows(rows) {
+        begin = std::clamp(want.sinks, 0, n_rows);
+        tail = std::max(begin, n_rows - std::max(want.tail, 0));
+        end = std::clamp(n_value, begin, tail);
+    }
+    int size() const { return end - begin; }
+    int n_protected() const { return begin + n_rows - tail; }
+
+    /// The protected rows and the `chosen` ones, which count from `begin`.
+    std::vector<int> with(std::span<const int> chosen) const {
+        std::vector<int> rows;
+        rows.reserve(chosen.size() + size_t(n_protected()));
+        for (int row = 0; row < begin; ++row) rows.push_back(row);
+        for (const int row : chosen) rows.push_back(begin + row);
+        for (int row = tail; row < n_rows; ++row) rows.push_back(row);
+        return rows;
+    }
+};
+
+}  // namespace
+
+std::vector<int> select_rows(std::span<const float> values, const RowCount& want, int n_rows) {
+    const OpenRows open(int(values.size()), want, n_rows);
+    if (open.size() == 0) return open.with({});
+    return open.with(top_k(values.subspan(size_t(open.begin), size_t(open.size())), want.count - open.n_protected()));
+}
+
+std::vector<std::vector<int>> select_shared(const Scores& scores, const RowCount& want, int least, int n_rows) {
+    const OpenRows open(scores.n_col, want, n_rows);
+    Scores all{scores.n_head, open.size(), {}};  // the heads in a row; what a head has in any case, above all others
+    for (int head = 0; head < scores.n_head; ++head) {
+        const auto row = scores.row(head).subspan(size_t(open.begin), size_t(open.size()));
+        all.values.insert(all.values.end(), row.begin(), row.end());
+        for (const int i : top_k(row, least - open.n_protected())) all.row(head)[size_t(i)] = -lowest;
+    }
+    std::vector<std::vector<int>> chosen(size_t(scores.n_head));  // [n_head][its own count]
+    for (const int i : top_k(all.values, scores.n_head * (want.count - open.n_protected()))) {
+        chosen[size_t(i / open.size())].push_back(i % open.size());
+    }
+    for (auto& rows : chosen) rows = open.with(rows);
+    return chosen;
 }
 
 }  // namespace fastkv

@@ -32,8 +32,20 @@ Scores sum_heads(const Scores& scores);
 /// -infinity. `count` <= 0 selects none, `count` >= size all. Linear in the number of values.
 std::vector<int> top_k(std::span<const float> values, int count);
 
-/// The rows that a plan keeps out of `n_rows`: top `count - tail` of `values` (one per row before the tail),
-/// then the last `tail` rows; ascending. The tail is never cut: `count` below `tail` keeps the tail alone.
-std::vector<int> select_with_tail(std::span<const float> values, int count, int tail, int n_rows);
+/// How many rows to choose: the first `sinks` and the last `tail` are always among them.
+struct RowCount {
+    int count = 0;
+    int sinks = 0;
+    int tail = 0;
+};
+
+/// Chooses `want.count` of `n_rows` rows, ascending: the protected ones and the best between by `values`, one per row
+/// from the first on. The protected rows are never cut, and rows past the end of `values` are never chosen.
+std::vector<int> select_rows(std::span<const float> values, const RowCount& want, int n_rows);
+
+/// The same for every row of `scores`, where the heads share n_head · `want.count` rows by score: one that scores high
+/// gets more, but each has at least `least`. Lengths differ, their sum does not. (AdaKV, arXiv 2407.11550,
+/// algorithm 1; the safeguard as a lower bound.)
+std::vector<std::vector<int>> select_shared(const Scores& scores, const RowCount& want, int least, int n_rows);
 
 }  // namespace fastkv
