@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "kernels/cache_attention.h"
-#include "kernels/window_scores.h"
+#include "kernels/key_scores.h"
 
 namespace fastkv {
 
@@ -170,17 +170,18 @@ ggml_tensor* window_scores_by_kernel(Graph& graph, const HyperParams& hparams, g
                                      int n_rows, int window) {
     return graph.cpu_node({n_rows - window, hparams.n_head}, {q, kv.k},
                           [&hparams, n_rows, window](ggml_tensor* dst, int ith, int nth) {
-                              const kernels::WindowQueries queries = {
+                              const kernels::ScoreQueries queries = {
                                   .q = static_cast<const float*>(dst->src[0]->data),
                                   .k = kv_view(dst->src[1]),
                                   .n_rows = n_rows,
-                                  .window = window,
+                                  .n_query = window,
+                                  .n_col = n_rows - window,
                                   .n_head = hparams.n_head,
                                   .n_head_kv = hparams.n_head_kv,
                                   .head_dim = hparams.head_dim,
                                   .scale = attention_scale(hparams),
                               };
-                              kernels::window_scores(queries, static_cast<float*>(dst->data), ith, nth);
+                              kernels::key_scores(queries, static_cast<float*>(dst->data), ith, nth);
                           });
 }
 
