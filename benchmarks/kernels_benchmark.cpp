@@ -16,8 +16,8 @@
 
 #include "kernels/cache_attention.h"
 #include "kernels/gemm.h"
+#include "kernels/key_scores.h"
 #include "kernels/prefill_attention.h"
-#include "kernels/window_scores.h"
 
 namespace {
 
@@ -327,27 +327,51 @@ void bench_cache_weights(benchmark::State& state) {
     report_read(state, ring.tensor_bytes, nth);
 }
 
-// Arguments: rows, head_dim, n_head, n_head_kv, window, threads.
-void bench_window(benchmark::State& state) {
-    const int rows = static_cast<int>(state.range(0));
-    const int dim = static_cast<int>(state.range(1));
-    const int n_head = static_cast<int>(state.range(2));
-    const int n_head_kv = static_cast<int>(state.range(3));
-    const int window = static_cast<int>(state.range(4));
-    const int nth = static_cast<int>(state.range(5));
-    const std::vector<uint16_t> k = halves(static_cast<size_t>(rows) * static_cast<size_t>(n_head_kv * dim));
-    const std::vector<float> q = ramp(static_cast<size_t>(window * n_head * dim));
-    std::vector<float> sums(static_cast<size_t>(n_head) * static_cast<size_t>(rows - window));
-    const auto head_bytes = static_cast<size_t>(dim) * 2;
-    const WindowQueries queries{
-        q.data(), {k.data(), KvType::f16, head_bytes * static_cast<size_t>(n_head_kv), head_bytes},
-        rows,     window,
-        n_head,   n_head_kv,
-        dim,      1.0F / std::sqrt(static_cast<float>(dim))};
-    for (auto _ : state) {
-        crew(nth).run([&](int ith) { window_scores(queries, sums.data(), ith, nth); });
+/// One layer's keys and the queries of its last rows, all causal. Arguments: rows, head_dim, n_head, n_head_kv,
+/// queries, threads. Counts the operations that the mask leaves.
+struct ScoredLayer {
+    std::vector<uint16_t> k;
+    std::vector<float> q;
+    ScoreQueries queries;
+    double operations = 0;
+
+    explicit ScoredLayer(const benchmark::State& state) {
+        const int dim = static_cast<int>(state.range(1));
+        queries.n_rows = static_cast<int>(state.range(0));
+        queries.n_head = static_cast<int>(state.range(2));
+        queries.n_head_kv = static_cast<int>(state.range(3));
+        queries.n_query = static_cast<int>(state.range(4));
+        queries.n_col = queries.n_rows;
+        queries.head_dim = dim;
+        queries.scale = 1.0F / std::sqrt(static_cast<float>(dim));
+        k = halves(static_cast<size_t>(queries.n_rows) * static_cast<size_t>(queries.n_head_kv * dim));
+        q = ramp(static_cast<size_t>(queries.n_query) * static_cast<size_t>(queries.n_head * dim));
+        const auto head_bytes = static_cast<size_t>(dim) * 2;
+        queries.q = q.data();
+        queries.k = {k.data(), KvType::f16, head_bytes * static_cast<size_t>(queries.n_head_kv), head_bytes};
+        const double keys = queries.n_rows - 0.5 * (queries.n_query - 1);  // that a query sees
+        operations = 2.0 * queries.n_query * keys * queries.n_head * dim;
     }
-    report_flops(state, 2.0 * rows * window * n_head * dim, GemmType::f32, nth);
+};
+
+void bench_key_scores(benchmark::State& state) {
+    const ScoredLayer layer(state);
+    const int nth = static_cast<int>(state.range(5));
+    std::vector<float> sums(static_cast<size_t>(layer.queries.n_head) * static_cast<size_t>(layer.queries.n_col));
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) { key_scores(layer.queries, sums.data(), ith, nth); });
+    }
+    report_flops(state, layer.operations, GemmType::f32, nth);
+}
+
+void bench_mean_attention(benchmark::State& state) {
+    const ScoredLayer layer(state);
+    const int nth = static_cast<int>(state.range(5));
+    std::vector<float> mean(static_cast<size_t>(layer.queries.n_query) * static_cast<size_t>(layer.queries.n_rows));
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) { mean_attention(layer.queries, mean.data(), ith, nth); });
+    }
+    report_flops(state, layer.operations, GemmType::f32, nth);
 }
 
 void linear_shapes(benchmark::internal::Benchmark* b) {
@@ -384,11 +408,20 @@ void cache_shapes(benchmark::internal::Benchmark* b) {
     }
 }
 
-void window_shapes(benchmark::internal::Benchmark* b) {
-    b->ArgNames({"rows", "dim", "heads", "kv_heads", "window", "threads"});
+void score_shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"rows", "dim", "heads", "kv_heads", "queries", "threads"});
     for (const int nth : {1, 2}) {
         b->Args({4096, 64, 9, 3, 8, nth});
         b->Args({8192, 128, 32, 8, 8, nth});
+        b->Args({8000, 64, 9, 3, 1600, nth});  // a fifth of the rows, as PyramidInfer
+        b->Args({8000, 64, 9, 3, 8000, nth});  // all of them, as H2O
+    }
+}
+
+void mean_shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"rows", "dim", "heads", "kv_heads", "queries", "threads"});
+    for (const int nth : {1, 2}) {
+        b->Args({8000, 64, 9, 3, 1600, nth});
     }
 }
 
@@ -413,7 +446,12 @@ BENCHMARK(bench_cache_weights)
     ->Apply(cache_shapes)
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
-BENCHMARK(bench_window)->Name("window_scores")->Apply(window_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_key_scores)->Name("key_scores")->Apply(score_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_mean_attention)
+    ->Name("mean_attention")
+    ->Apply(mean_shapes)
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 
 [[maybe_unused]] const bool context_added = [] {
     benchmark::AddCustomContext("products", gemm_description());

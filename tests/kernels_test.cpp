@@ -17,10 +17,10 @@
 #include "fastkv/error.h"
 #include "kernels/cache_attention.h"
 #include "kernels/gemm.h"
+#include "kernels/key_scores.h"
 #include "kernels/prefill_attention.h"
 #include "kernels/simd.h"
 #include "kernels/vector_ops.h"
-#include "kernels/window_scores.h"
 
 namespace fastkv::kernels {
 namespace {
@@ -762,124 +762,306 @@ TEST(CacheAttention, SurvivesLargeScores) {
     }
 }
 
-// ---- window scores -------------------------------------------------------------------------------------------
+// ---- key scores ----------------------------------------------------------------------------------------------
 
-struct WindowCase {
-    int head_dim, n_head_kv, group, n_row, window, nth;
-    Threads how;
-    KvType kv_type;
-    bool rows_outermost;
+/// Whom the rows see and how they count.
+struct Scoring {
+    bool softmax = true;
+    int first_masked_row = 0;
+    float last_weight = 1;
 };
 
-class Window : public testing::TestWithParam<WindowCase> {};
+constexpr Scoring causal{};
+constexpr Scoring raw{.softmax = false};
 
-std::vector<float> sums_of(const WindowQueries& queries, int nth, Threads how) {
-    const int n_sum = queries.n_rows - queries.window;
-    std::vector<float> sums(static_cast<size_t>(queries.n_head) * static_cast<size_t>(n_sum),
+struct ScoreCase {
+    int head_dim, n_head_kv, group, n_row, n_query, n_col, nth;
+    Threads how;
+    KvType kv_type;
+    Scoring scoring;
+};
+
+/// A layer's keys and the queries of its last rows.
+struct ScoreSetup {
+    const ScoreCase& shape;
+    Kv k;
+    std::vector<float> q;
+    ScoreQueries queries;
+
+    explicit ScoreSetup(const ScoreCase& c, bool rows_outermost = true)
+        : shape(c), k(c.kv_type, c.n_head_kv, c.n_row, c.head_dim, 3, rows_outermost) {
+        const int n_head = c.n_head_kv * c.group;
+        q = random_floats(static_cast<size_t>(c.n_query * n_head * c.head_dim), 5, 0.5F);
+        queries = {.q = q.data(),
+                   .k = k.view(),
+                   .n_rows = c.n_row,
+                   .n_query = c.n_query,
+                   .n_col = c.n_col,
+                   .n_head = n_head,
+                   .n_head_kv = c.n_head_kv,
+                   .head_dim = c.head_dim,
+                   .scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim)),
+                   .softmax = c.scoring.softmax,
+                   .first_masked_row = c.scoring.first_masked_row,
+                   .last_weight = c.scoring.last_weight};
+    }
+
+    /// What a query gives to every row, in double precision, and how far float32 may be off.
+    struct Row {
+        std::vector<double> value;
+        std::vector<double> error;
+    };
+    Row expected(int query, int head) const {
+        const int own = shape.n_row - shape.n_query + query;
+        const bool sees_all = !queries.softmax || own < queries.first_masked_row;
+        const int n_visible = sees_all ? shape.n_row : own + 1;
+        const auto n_row = static_cast<size_t>(shape.n_row);
+        Row row{std::vector<double>(n_row, 0.0), std::vector<double>(n_row, 0.0)};
+        std::vector<double> scores;
+        double largest_score_sum = 0;
+        for (int j = 0; j < n_visible; ++j) {
+            double dot = 0;
+            double magnitude = 0;
+            for (int i = 0; i < shape.head_dim; ++i) {
+                const auto component = static_cast<size_t>((query * queries.n_head + head) * shape.head_dim + i);
+                const double term = static_cast<double>(q[component]) * k.at(head / shape.group, j, i);
+                dot += term;
+                magnitude += std::abs(term);
+            }
+            if (queries.softmax) {
+                scores.push_back(dot * static_cast<double>(queries.scale));
+                largest_score_sum = std::max(largest_score_sum, magnitude * static_cast<double>(queries.scale));
+            } else {
+                row.value[static_cast<size_t>(j)] = dot;
+                row.error[static_cast<size_t>(j)] = 1e-6 * magnitude;
+            }
+        }
+        if (queries.softmax) {
+            const double max = *std::max_element(scores.begin(), scores.end());
+            double total = 0;
+            for (const double score : scores) {
+                total += std::exp(score - max);
+            }
+            for (size_t j = 0; j < scores.size(); ++j) {  // relative: how scores in float32 err, see tolerance()
+                row.value[j] = std::exp(scores[j] - max) / total;
+                row.error[j] = (std::expm1(2e-6 * largest_score_sum) + 2e-6) * row.value[j] + 1e-30;
+            }
+        }
+        return row;
+    }
+};
+
+std::vector<float> sums_of(const ScoreQueries& queries, int nth, Threads how) {
+    std::vector<float> sums(static_cast<size_t>(queries.n_head) * static_cast<size_t>(queries.n_col),
                             std::numeric_limits<float>::quiet_NaN());
-    run_threads(nth, how, [&](int ith) { window_scores(queries, sums.data(), ith, nth); });
+    run_threads(nth, how, [&](int ith) { key_scores(queries, sums.data(), ith, nth); });
     return sums;
 }
 
-TEST_P(Window, EqualsPlainLoop) {
-    const WindowCase& c = GetParam();
-    const int n_head = c.n_head_kv * c.group;
-    const Kv k(c.kv_type, c.n_head_kv, c.n_row, c.head_dim, 3, c.rows_outermost);
-    const std::vector<float> q = random_floats(static_cast<size_t>(c.window * n_head * c.head_dim), 5, 0.5F);
-    const float scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
-    const WindowQueries queries{q.data(), k.view(), c.n_row, c.window, n_head, c.n_head_kv, c.head_dim, scale};
-    const std::vector<float> sums = sums_of(queries, c.nth, c.how);
-    const int n_sum = c.n_row - c.window;
-    for (int head = 0; head < n_head; ++head) {
-        std::vector<double> expected(static_cast<size_t>(n_sum), 0.0);
-        double largest_score_sum = 0;
-        for (int i = 0; i < c.window; ++i) {
-            std::vector<double> scores(static_cast<size_t>(n_sum + i + 1));
-            for (size_t j = 0; j < scores.size(); ++j) {
-                double magnitude = 0;
-                for (int l = 0; l < c.head_dim; ++l) {
-                    const double term =
-                        static_cast<double>(q[static_cast<size_t>((i * n_head + head) * c.head_dim + l)]) *
-                        k.at(head / c.group, static_cast<int>(j), l) * static_cast<double>(scale);
-                    scores[j] += term;
-                    magnitude += std::abs(term);
-                }
-                largest_score_sum = std::max(largest_score_sum, magnitude);
+std::vector<float> means_of(const ScoreQueries& queries, int nth, Threads how) {
+    std::vector<float> means(static_cast<size_t>(queries.n_query) * static_cast<size_t>(queries.n_rows),
+                             std::numeric_limits<float>::quiet_NaN());
+    run_threads(nth, how, [&](int ith) { mean_attention(queries, means.data(), ith, nth); });
+    return means;
+}
+
+class KeyScores : public testing::TestWithParam<ScoreCase> {};
+
+TEST_P(KeyScores, EqualsPlainLoop) {
+    const ScoreCase& c = GetParam();
+    const ScoreSetup setup(c);
+    const auto n_col = static_cast<size_t>(c.n_col);
+    std::vector<double> expected(static_cast<size_t>(setup.queries.n_head) * n_col, 0.0);
+    std::vector<double> error(expected.size(), 0.0);
+    for (int head = 0; head < setup.queries.n_head; ++head) {
+        for (int i = 0; i < c.n_query; ++i) {
+            const double weight =
+                c.n_query == 1 ? 1.0 : 1.0 + (static_cast<double>(c.scoring.last_weight) - 1.0) * i / (c.n_query - 1);
+            const ScoreSetup::Row row = setup.expected(i, head);
+            for (size_t j = 0; j < n_col; ++j) {
+                const size_t index = static_cast<size_t>(head) * n_col + j;
+                expected[index] += weight * row.value[j];
+                // A sum of n float32 numbers is off by n·2^-24 of their magnitude.
+                error[index] += weight * (row.error[j] + 6e-8 * (c.n_query + 4) * std::abs(row.value[j]));
             }
-            const double max = *std::max_element(scores.begin(), scores.end());
-            double total = 0;
-            for (double& score : scores) {
-                score = std::exp(score - max);
-                total += score;
-            }
-            for (size_t j = 0; j < expected.size(); ++j) {
-                expected[j] += scores[j] / total;
-            }
-        }
-        for (int j = 0; j < n_sum; ++j) {  // relative: how scores in float32 err, see tolerance()
-            const double value = expected[static_cast<size_t>(j)];
-            ASSERT_NEAR(sums[static_cast<size_t>(head) * static_cast<size_t>(n_sum) + static_cast<size_t>(j)], value,
-                        (2e-6 * largest_score_sum + 2e-6) * value + 1e-30)
-                << "head " << head << " key " << j;
         }
     }
+    on_every_target([&] {
+        const std::vector<float> sums = sums_of(setup.queries, c.nth, c.how);
+        for (size_t index = 0; index < sums.size(); ++index) {
+            ASSERT_NEAR(sums[index], expected[index], error[index])
+                << "head " << index / n_col << " key " << index % n_col;
+        }
+    });
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Shapes, Window,
-    testing::Values(WindowCase{64, 3, 3, 1500, 8, 2, par, f16, true}, WindowCase{64, 3, 3, 9, 8, 3, seq, f16, false},
-                    WindowCase{128, 2, 4, 500, 32, 2, par, f16, true}, WindowCase{20, 2, 7, 200, 1, 3, seq, f32, false},
-                    WindowCase{8, 1, 1, 2, 1, 2, par, f32, false}, WindowCase{100, 1, 8, 129, 7, 5, par, f16, false},
-                    WindowCase{256, 1, 1, 64, 3, 1, seq, f32, true}, WindowCase{64, 2, 3, 300, 8, 2, seq, q8_0, true}));
+    Shapes, KeyScores,
+    testing::Values(
+        // the window of FastKV and SnapKV: columns before it
+        ScoreCase{64, 3, 3, 1500, 8, 1492, 2, par, f16, causal}, ScoreCase{64, 3, 3, 9, 8, 1, 3, seq, f16, causal},
+        ScoreCase{128, 2, 4, 500, 32, 468, 2, par, f16, causal}, ScoreCase{20, 2, 7, 200, 1, 199, 3, seq, f32, causal},
+        ScoreCase{8, 1, 1, 2, 1, 1, 2, par, f32, causal}, ScoreCase{100, 1, 8, 129, 7, 122, 5, par, f16, causal},
+        ScoreCase{256, 1, 1, 64, 3, 61, 1, seq, f32, causal}, ScoreCase{64, 2, 3, 300, 8, 292, 2, seq, q8_0, causal},
+        // all columns, few columns
+        ScoreCase{9, 1, 5, 77, 5, 77, 2, seq, f32, causal}, ScoreCase{64, 1, 2, 400, 30, 3, 1, seq, f16, causal},
+        // all rows: several tiles, one key, masked in the last rows only (H2O) or from the middle of a tile on
+        ScoreCase{1, 1, 1, 1, 1, 1, 1, seq, f32, causal}, ScoreCase{64, 3, 3, 200, 200, 192, 3, par, f16, causal},
+        ScoreCase{20, 2, 2, 131, 131, 131, 2, par, f32, causal},
+        ScoreCase{64, 3, 3, 200, 200, 192, 2, par, f16, {.first_masked_row = 192}},
+        ScoreCase{96, 1, 1, 150, 150, 142, 1, seq, q8_0, {.first_masked_row = 142}},
+        ScoreCase{16, 1, 2, 170, 100, 170, 2, seq, f32, {.first_masked_row = 111}},
+        ScoreCase{16, 2, 70, 20, 3, 20, 3, seq, f32, causal},  // more heads in a group than rows in a tile
+        // later queries weigh more (PyramidInfer)
+        ScoreCase{64, 3, 3, 250, 51, 199, 2, par, f16, {.last_weight = 1.2F}},
+        ScoreCase{20, 1, 3, 100, 2, 98, 1, seq, f32, {.last_weight = 1.2F}},
+        ScoreCase{20, 1, 3, 100, 1, 99, 2, seq, f32, {.last_weight = 1.2F}},
+        // raw (GemFilter)
+        ScoreCase{64, 3, 3, 500, 1, 500, 3, par, f16, raw}, ScoreCase{20, 2, 1, 65, 9, 40, 1, seq, f32, raw},
+        ScoreCase{32, 1, 4, 130, 130, 100, 2, seq, q8_0, {.softmax = false, .last_weight = 2.0F}}));
 
-// The vector that the project's reference text gives for window sums before pooling.
-TEST(WindowScores, GivesThePublishedVector) {
-    constexpr int n_head = 4;
-    constexpr int n_head_kv = 2;
-    constexpr int dim = 4;
-    constexpr int n_row = 12;
-    constexpr int window = 2;
-    std::vector<float> q(window * n_head * dim);
-    std::vector<float> k(n_head_kv * n_row * dim);
-    for (int i = 0; i < window; ++i) {
-        for (int h = 0; h < n_head; ++h) {
-            for (int e = 0; e < dim; ++e) {
-                const double angle = 0.9 * h + 0.37 * (n_row - window + i) + 1.3 * e + 0.2;
-                q[static_cast<size_t>((i * n_head + h) * dim + e)] = static_cast<float>(2 * std::sin(angle));
+class MeanAttention : public testing::TestWithParam<ScoreCase> {};
+
+TEST_P(MeanAttention, EqualsPlainLoop) {
+    const ScoreCase& c = GetParam();
+    const ScoreSetup setup(c, false);
+    const int n_head = setup.queries.n_head;
+    const auto n_row = static_cast<size_t>(c.n_row);
+    std::vector<double> expected(static_cast<size_t>(c.n_query) * n_row, 0.0);
+    std::vector<double> error(expected.size(), 0.0);
+    for (int i = 0; i < c.n_query; ++i) {
+        for (int head = 0; head < n_head; ++head) {
+            const ScoreSetup::Row row = setup.expected(i, head);
+            for (size_t j = 0; j < n_row; ++j) {
+                expected[static_cast<size_t>(i) * n_row + j] += row.value[j] / n_head;
+                error[static_cast<size_t>(i) * n_row + j] += (row.error[j] + 1e-6 * row.value[j]) / n_head;
             }
         }
     }
-    for (int g = 0; g < n_head_kv; ++g) {
-        for (int j = 0; j < n_row; ++j) {
-            for (int e = 0; e < dim; ++e) {
-                const double angle = 1.1 * g + 0.53 * j * (1 + 0.1 * e) - 0.4 * e;
-                k[static_cast<size_t>((g * n_row + j) * dim + e)] = static_cast<float>(2 * std::cos(angle));
+    on_every_target([&] {
+        const std::vector<float> means = means_of(setup.queries, c.nth, c.how);
+        for (size_t index = 0; index < means.size(); ++index) {  // exactly 0 for hidden keys
+            ASSERT_NEAR(means[index], expected[index], error[index])
+                << "query " << index / n_row << " key " << index % n_row;
+        }
+    });
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, MeanAttention,
+                         testing::Values(ScoreCase{64, 3, 3, 300, 61, 300, 2, par, f16, causal},
+                                         ScoreCase{20, 2, 7, 130, 1, 130, 3, seq, f32, causal},
+                                         ScoreCase{128, 1, 4, 150, 150, 150, 3, par, f16, causal},
+                                         ScoreCase{9, 3, 1, 65, 64, 65, 1, seq, f32, causal},
+                                         ScoreCase{8, 1, 1, 1, 1, 1, 2, seq, f32, causal},
+                                         ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q8_0, causal}));
+
+/// The layer that the project's reference text gives test vectors for: 12 rows, 4 query heads, 2 key/value heads.
+struct PublishedLayer {
+    static constexpr int n_head = 4;
+    static constexpr int n_head_kv = 2;
+    static constexpr int dim = 4;
+    static constexpr int n_row = 12;
+    std::vector<float> q;  // [n_row][n_head][dim]
+    std::vector<float> k;  // [n_head_kv][n_row][dim]
+
+    PublishedLayer() {
+        for (int i = 0; i < n_row; ++i) {
+            for (int h = 0; h < n_head; ++h) {
+                for (int e = 0; e < dim; ++e) {
+                    q.push_back(static_cast<float>(2 * std::sin(0.9 * h + 0.37 * i + 1.3 * e + 0.2)));
+                }
+            }
+        }
+        for (int g = 0; g < n_head_kv; ++g) {
+            for (int j = 0; j < n_row; ++j) {
+                for (int e = 0; e < dim; ++e) {
+                    k.push_back(static_cast<float>(2 * std::cos(1.1 * g + 0.53 * j * (1 + 0.1 * e) - 0.4 * e)));
+                }
             }
         }
     }
-    const KvView view{k.data(), KvType::f32, dim * sizeof(float), n_row * dim * sizeof(float)};
-    const std::vector<float> sums =
-        sums_of({q.data(), view, n_row, window, n_head, n_head_kv, dim, 0.5F}, 2, Threads::one_by_one);
-    const std::vector<double> head_0 = {0.016862, 0.066056, 0.206276, 0.358548, 0.347332,
-                                        0.241060, 0.162895, 0.132651, 0.135043, 0.147776};
-    const std::vector<double> head_2 = {0.422144, 0.194855, 0.066154, 0.024685, 0.014699,
-                                        0.016489, 0.032283, 0.085937, 0.221199, 0.393649};
-    for (size_t j = 0; j < head_0.size(); ++j) {
-        EXPECT_NEAR(sums[j], head_0[j], 1e-6) << j;
-        EXPECT_NEAR(sums[2 * head_0.size() + j], head_2[j], 1e-6) << j;
+
+    std::vector<float> sums(int n_query, int n_col, Scoring scoring) const {
+        const ScoreQueries queries{.q = q.data() + (n_row - n_query) * n_head * dim,
+                                   .k = {k.data(), KvType::f32, dim * sizeof(float), n_row * dim * sizeof(float)},
+                                   .n_rows = n_row,
+                                   .n_query = n_query,
+                                   .n_col = n_col,
+                                   .n_head = n_head,
+                                   .n_head_kv = n_head_kv,
+                                   .head_dim = dim,
+                                   .scale = 0.5F,
+                                   .softmax = scoring.softmax,
+                                   .first_masked_row = scoring.first_masked_row,
+                                   .last_weight = scoring.last_weight};
+        return sums_of(queries, 2, Threads::one_by_one);
+    }
+};
+
+void expect_row(const std::vector<float>& sums, size_t row, const std::vector<double>& expected) {
+    for (size_t j = 0; j < expected.size(); ++j) {
+        EXPECT_NEAR(sums[row * expected.size() + j], expected[j], 1e-6 * std::max(1.0, std::abs(expected[j])))
+            << "row " << row << " column " << j;
     }
 }
 
-TEST(WindowScores, SurvivesLargeScores) {
-    const Kv k(KvType::f16, 1, 200, 64, 3, false);
-    const std::vector<float> q = random_floats(4 * 64, 5, 1e5F);
-    const std::vector<float> sums = sums_of({q.data(), k.view(), 200, 4, 1, 1, 64, 0.125F}, 1, Threads::one_by_one);
+TEST(PublishedScores, OfTheWindow) {
+    const std::vector<float> sums = PublishedLayer().sums(2, 10, causal);
+    expect_row(sums, 0,
+               {0.016862, 0.066056, 0.206276, 0.358548, 0.347332,  //
+                0.241060, 0.162895, 0.132651, 0.135043, 0.147776});
+    expect_row(sums, 2,
+               {0.422144, 0.194855, 0.066154, 0.024685, 0.014699,  //
+                0.016489, 0.032283, 0.085937, 0.221199, 0.393649});
+}
+
+TEST(PublishedScores, OfH2O) {
+    const PublishedLayer layer;
+    expect_row(layer.sums(12, 10, {.first_masked_row = 10}), 0,
+               {1.825939, 0.697856, 0.502459, 0.676176, 0.933911, 1.357721, 1.782343, 1.568227, 0.962203, 0.602079});
+    expect_row(layer.sums(12, 10, causal), 0,
+               {4.089718, 0.935424, 0.517375, 0.749054, 1.152291, 1.661257, 1.432208, 0.731487, 0.338293, 0.207394});
+}
+
+TEST(PublishedScores, OfGemFilter) {
+    const std::vector<float> sums = PublishedLayer().sums(1, 12, raw);
+    std::vector<float> pooled(12, 0.0F);
+    for (int j = 0; j < 12; ++j) {
+        for (int neighbour = std::max(0, j - 2); neighbour <= std::min(11, j + 2); ++neighbour) {
+            for (int head = 0; head < 4; ++head) {
+                pooled[static_cast<size_t>(j)] += sums[static_cast<size_t>(head * 12 + neighbour)] / 5;
+            }
+        }
+    }
+    expect_row(pooled, 0,
+               {0.273066, 0.240798, -0.185729, -0.860214, -1.784702, -2.311298,  //
+                -1.812506, -0.065096, 2.512759, 4.919950, 5.250633, 4.784109});
+}
+
+TEST(PublishedScores, OfPyramidInfer) {
+    const std::vector<float> sums = PublishedLayer().sums(3, 9, {.last_weight = 1.2F});
+    std::vector<float> mean(9, 0.0F);
+    for (size_t index = 0; index < sums.size(); ++index) {
+        mean[index % 9] += sums[index] / (4 * 3);  // of the heads and the rows
+    }
+    expect_row(mean, 0, {0.110197, 0.085684, 0.100396, 0.106546, 0.083413, 0.062467, 0.055456, 0.064912, 0.099054});
+}
+
+TEST(KeyScores, SurvivesLargeScores) {
+    const ScoreCase shape{64, 1, 1, 200, 150, 200, 1, seq, f16, causal};
+    ScoreSetup setup(shape);
+    for (float& value : setup.q) {
+        value *= 2e5F;
+    }
     double total = 0;
-    for (const float value : sums) {
+    for (const float value : sums_of(setup.queries, 1, seq)) {
         ASSERT_TRUE(std::isfinite(value));
         total += static_cast<double>(value);
     }
-    EXPECT_LE(total, 4.0 + 1e-5);
+    EXPECT_NEAR(total, 150, 1e-3);
+    for (const float value : means_of(setup.queries, 1, seq)) {
+        ASSERT_TRUE(value >= 0 && value <= 1.000001F);
+    }
 }
 
 }  // namespace
