@@ -251,7 +251,7 @@ void bench_prefill(benchmark::State& state) {
     report_flops(state, 4.0 * pairs * dim * n_head, type, nth);
 }
 
-/// A ring of layers' caches of equal heads, so that each comes from memory, and a query to the one in turn.
+/// A ring of layers' caches, so that each comes from memory, and a query to the one in turn.
 struct CacheRing {
     int n_head_kv;
     size_t row_bytes;
@@ -263,7 +263,8 @@ struct CacheRing {
     CacheQuery query;
     size_t layer = 0;
 
-    // Arguments: type of K and V (0: f32, 1: f16, 2: q8_0), entries, head_dim, n_head, n_head_kv, threads.
+    // Arguments: type of K and V (0: f32, 1: f16, 2: q8_0), entries, head_dim, n_head, n_head_kv, threads, whether
+    // heads differ in length: from 1 / n_head_kv of `entries` to nearly twice as many, the same in all.
     explicit CacheRing(const benchmark::State& state)
         : n_head_kv(static_cast<int>(state.range(4))),
           row_bytes(kv_row_size(static_cast<KvType>(state.range(0)), static_cast<int>(state.range(2)))),
@@ -271,9 +272,12 @@ struct CacheRing {
           n_layer((size_t{400} << 20) / (2 * tensor_bytes) + 1),
           kv(halves(tensor_bytes * n_layer)),
           q(ramp(static_cast<size_t>(state.range(3) * state.range(2)))) {
-        const int n_entry = static_cast<int>(state.range(1));
+        const int entries = static_cast<int>(state.range(1));
+        int64_t row = 0;
         for (int head = 0; head < n_head_kv; ++head) {
-            heads.push_back({int64_t{n_entry} * head, n_entry, nullptr});
+            const int n_entry = state.range(6) != 0 ? entries * (2 * head + 1) / n_head_kv : entries;
+            heads.push_back({row, n_entry, nullptr});
+            row += n_entry;
         }
         query.q = q.data();
         query.k.type = query.v.type = static_cast<KvType>(state.range(0));
@@ -318,7 +322,7 @@ void bench_cache(benchmark::State& state) {
 void bench_cache_weights(benchmark::State& state) {
     CacheRing ring(state);
     const int nth = static_cast<int>(state.range(5));
-    const auto stride = static_cast<size_t>(state.range(1));
+    const auto stride = static_cast<size_t>(2 * state.range(1));
     std::vector<float> weights(static_cast<size_t>(ring.query.n_head) * stride);
     for (auto _ : state) {
         const CacheQuery& query = ring.next();
@@ -398,13 +402,15 @@ void prefill_shapes(benchmark::internal::Benchmark* b) {
 }
 
 void cache_shapes(benchmark::internal::Benchmark* b) {
-    b->ArgNames({"type", "entries", "dim", "heads", "kv_heads", "threads"});
+    b->ArgNames({"type", "entries", "dim", "heads", "kv_heads", "threads", "ragged"});
     for (const int nth : {1, 2}) {
         for (const KvType type : {KvType::f16, KvType::q8_0}) {
-            b->Args({static_cast<int64_t>(type), 8192, 64, 9, 3, nth});
-            b->Args({static_cast<int64_t>(type), 8192, 128, 32, 8, nth});
-            b->Args({static_cast<int64_t>(type), 800, 64, 9, 3, nth});
+            b->Args({static_cast<int64_t>(type), 8192, 64, 9, 3, nth, 0});
+            b->Args({static_cast<int64_t>(type), 8192, 128, 32, 8, nth, 0});
+            b->Args({static_cast<int64_t>(type), 800, 64, 9, 3, nth, 0});
         }
+        b->Args({static_cast<int64_t>(KvType::f16), 8192, 64, 9, 3, nth, 1});
+        b->Args({static_cast<int64_t>(KvType::f16), 800, 64, 9, 9, nth, 1});  // cached for each query head
     }
 }
 

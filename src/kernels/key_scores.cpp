@@ -285,23 +285,23 @@ void finish_factors(const ScoreQueries& queries, const scores::Rows& rows, const
     }
 }
 
-/// target[j] += Σ_r factors[r]·rows[r][j] for the V vectors of columns from `first` on.
+/// target[j] += Σ_r factors[r]·rows[r][j] for V vectors of columns.
 template <int V>
 HWY_INLINE void add_cols(const float* rows, size_t stride, const float* factors, size_t factor_stride, int n_row,
                          float* target) {
     const DF d;
-    const size_t lanes = hn::Lanes(d);
+    const int lanes = static_cast<int>(hn::Lanes(d));
     VF sum[V];
-    for (size_t c = 0; c < V; ++c) {
+    for (int c = 0; c < V; ++c) {
         sum[c] = hn::LoadU(d, target + c * lanes);
     }
     for (int r = 0; r < n_row; ++r, rows += stride, factors += factor_stride) {
         const VF factor = hn::Set(d, *factors);
-        for (size_t c = 0; c < V; ++c) {
+        for (int c = 0; c < V; ++c) {
             sum[c] = hn::MulAdd(factor, hn::LoadU(d, rows + c * lanes), sum[c]);
         }
     }
-    for (size_t c = 0; c < V; ++c) {
+    for (int c = 0; c < V; ++c) {
         hn::StoreU(sum[c], d, target + c * lanes);
     }
 }
