@@ -105,6 +105,9 @@ class Session {
     std::span<const float> logits() const;      ///< [n_vocab] after prefill() or decode()
     std::span<const float> all_logits() const;  ///< [n_prompt][n_vocab] with SessionParams::all_logits
 
+    /// [n_embd] residual stream of the newest token after the last layer, before the final norm.
+    std::span<const float> hidden() const;
+
     int n_prompt() const;  ///< tokens of the prompt
     int n_past() const;    ///< the next token's position: tokens of the prompt (of those that a restart left, with
                            ///< GemFilter) and of the answer so far

@@ -247,6 +247,7 @@ void Session::decode(Token token) {
 
 std::span<const float> Session::logits() const { return impl_->logits; }
 std::span<const float> Session::all_logits() const { return impl_->all_logits; }
+std::span<const float> Session::hidden() const { return impl_->row; }
 int Session::n_prompt() const { return impl_->n_prompt; }
 int Session::n_past() const { return impl_->n_past; }
 const MethodParams& Session::method() const { return impl_->params; }
