@@ -360,10 +360,10 @@ TEST(KnownLayer, WhatTheMethodsPlanIsWhatIsTestedHere) {
         return find_method(params.method)
             .plan(resolve(params, hparams), {.layer = layer, .n_layer = 4, .n_prompt = n_token, .n_rows = n_token});
     };
-    MethodParams snapkv{.method = "snapkv", .budget = 6, .window = window, .kernel = 3};
+    MethodParams snapkv{.method = "snapkv", .window = window, .kernel = 3, .budget = 6};
     snapkv.select_per = SelectPer::query_head;
     EXPECT_EQ(carry_out_here(plan_of(snapkv, 0)).kept[0], (std::vector{2, 3, 4, 5, 10, 11}));
-    MethodParams h2o{.method = "h2o", .budget = 6, .window = window};
+    MethodParams h2o{.method = "h2o", .window = window, .budget = 6};
     h2o.select_per = SelectPer::query_head;
     EXPECT_EQ(carry_out_here(plan_of(h2o, 0)).kept[0], (std::vector{0, 4, 5, 6, 10, 11}));
     h2o.h2o_mask = H2oMask::reference;
