@@ -129,6 +129,17 @@ TEST(Command, HelpTeaches) {
                              "--pooling",
                              "--budget",
                              "--tsp-len",
+                             "--select-per",
+                             "--score",
+                             "--tsp-score-layers",
+                             "--head-floor",
+                             "--layer-budget",
+                             "--h2o-mask",
+                             "--h2o-decode",
+                             "--sinks",
+                             "--streaming",
+                             "--filter-layer",
+                             "--pyramid-preset",
                              "Examples:",
                              "fastkv: ",
                              "fullkv: "}) {
@@ -219,12 +230,16 @@ TEST(BadInput, MethodParameters) {
     refused({"--tsp-layer", "none"}, "--tsp-layer none");
     refused({"--window", "0"}, "--window 0");
     refused({"--kernel", "6"}, "--kernel 6 is even");
+    refused({"--kernel", "0"}, "--kernel 0 is too small; or auto");
     refused({"--pooling", "min"}, "max, avg");
     refused({"--budget", "0"}, "--budget 0");
     refused({"--budget", "64", "--retain-rate", "0.1"}, "--retain-rate");
     refused({"--tsp-len", "64"}, "--budget");
     refused({"--method", "fullkv", "--retain-rate", "0.1"}, "--retain-rate is not used by fullkv");
     refused({"--method", "fullkv", "--window", "8"}, "--window is not used by fullkv");
+    refused({"--method", "gemfilter", "--tsp-layer", "1"}, "--tsp-layer is not used by gemfilter");
+    refused({"--method", "h2o", "--h2o-mask", "none"}, "there are: causal, reference");
+    refused({"--method", "pyramidinfer", "--retain-rate", "0.6"}, "--pyramid-preset");
     refused({"--top-p", "7"}, "--top-p 7 is outside [0, 1]");
     refused({"--min-p", "-1"}, "--min-p");
     refused({"--top-k", "-1"}, "--top-k");

@@ -1,38 +1,42 @@
-// Methods: parameters that are filled in and refused, budgets, and selection against naive models of it.
+// Methods: parameters that are filled in and refused, and what is planned for a prompt.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <numeric>
 #include <random>
 
 #include "fastkv/error.h"
+#include "methods/carry_out.h"
 #include "methods/schedule.h"
-#include "methods/select.h"
 
 namespace fastkv {
 namespace {
 
 using testing::Each;
 using testing::ElementsAre;
-using testing::FloatNear;
 using testing::HasSubstr;
-using testing::Pointwise;
+using testing::StartsWith;
 
 HyperParams model_of(int n_layer) {
     HyperParams hparams;
     hparams.arch = "llama";
     hparams.n_layer = n_layer;
+    hparams.n_head = 8;
+    hparams.n_head_kv = 2;
     return hparams;
 }
 
-MethodParams fastkv_params() {
+MethodParams params_of(const std::string& method) {
     MethodParams params;
-    params.method = "fastkv";
+    params.method = method;
     return params;
 }
+
+MethodParams fastkv_params() { return params_of("fastkv"); }
 
 MethodParams with_rates(double retain_rate, double tsp_rate) {
     MethodParams params = fastkv_params();
@@ -55,7 +59,6 @@ struct Walk {
 Walk walk(const MethodParams& params, int n_layer, int n_prompt) {
     Walk result;
     for (const PlannedLayer& layer : plan_prompt(find_method(params.method), params, n_layer, n_prompt)) {
-        EXPECT_EQ(layer.plan.score.has_value(), layer.plan.keep || layer.plan.propagate);
         result.rows.push_back(layer.at.n_rows);
         result.cached.push_back(layer.cached);
     }
@@ -83,13 +86,13 @@ TEST(Methods, AreListed) {
         EXPECT_FALSE(info.summary.empty());
         EXPECT_FALSE(info.source.empty());
     }
-    EXPECT_THAT(names, ElementsAre("fullkv", "fastkv"));
+    EXPECT_THAT(names, ElementsAre("fullkv", "fastkv", "snapkv", "streamingllm", "h2o", "gemfilter", "pyramidinfer"));
 }
 
 TEST(Methods, AnUnknownNameListsTheMethods) {
     MethodParams params;
     params.method = "magic";
-    EXPECT_EQ(refusal(params), "--method magic is unknown; there are: fullkv, fastkv");
+    EXPECT_THAT(refusal(params), StartsWith("--method magic is unknown; there are: fullkv, fastkv, "));
 }
 
 TEST(Methods, ProportionalDefaults) {
@@ -126,39 +129,178 @@ TEST(Methods, TspRateFollowsAHigherRetainRate) {
     EXPECT_EQ(resolve(params, model_of(32)).tsp_rate, 0.5);
 }
 
+// All parameters as text, in one line.
+std::string text_of(const MethodParams& params) {
+    std::string text = params.method;
+    for (const ParamInfo& info : list_params()) {
+        const std::string value = param_text(params, info.name);
+        if (!value.empty()) text += " " + info.name + " " + value;
+    }
+    return text;
+}
+
+MethodParams with(const std::string& method, const std::vector<std::pair<std::string, std::string>>& values) {
+    MethodParams params = params_of(method);
+    for (const auto& [name, value] : values) set_param(params, name, value);
+    return params;
+}
+
 TEST(Methods, ResolvingTwiceChangesNothing) {
-    MethodParams constant = fastkv_params();
-    constant.budget = 64;
-    MethodParams off = fastkv_params();
-    off.tsp_layer = TspLayer::off;
-    MethodParams full;
-    full.method = "fullkv";
-    for (const MethodParams& params : {fastkv_params(), constant, off, full}) {
+    std::vector<MethodParams> all = {
+        with("fastkv", {{"budget", "64"}}),
+        with("fastkv", {{"tsp_layer", "off"}}),
+        with("fastkv", {{"score", "expected"}, {"kernel", "auto"}, {"tsp_score_layers", "4"}}),
+        with("snapkv", {{"tsp_layer", "3"}, {"head_floor", "0.2"}, {"layer_budget", "pyramid"}}),
+        with("h2o", {{"h2o_decode", "evict"}}),
+        with("h2o", {{"h2o_decode", "evict"}, {"tsp_layer", "3"}, {"budget", "100"}}),
+        with("streamingllm", {{"streaming", "rolling"}, {"budget", "100"}}),
+        with("pyramidinfer", {{"pyramid_preset", "nemo-0.6"}, {"pyramid_decay", "0.5"}}),
+    };
+    for (const MethodInfo& info : list_methods()) all.push_back(params_of(info.name));
+    for (const MethodParams& params : all) {
         const MethodParams once = resolve(params, model_of(32));
-        const MethodParams twice = resolve(once, model_of(32));
-        EXPECT_EQ(once.retain_rate, twice.retain_rate);
-        EXPECT_EQ(once.tsp_rate, twice.tsp_rate);
-        EXPECT_EQ(once.tsp_layer, twice.tsp_layer);
-        EXPECT_EQ(once.budget, twice.budget);
-        EXPECT_EQ(once.tsp_len, twice.tsp_len);
+        EXPECT_EQ(text_of(once), text_of(resolve(once, model_of(32))));
     }
 }
 
-TEST(Methods, FullKvRefusesEveryParameterByName) {
-    const auto refused = [](auto set, const std::string& flag) {
-        MethodParams params;
-        params.method = "fullkv";
-        set(params);
-        EXPECT_THAT(refusal(params), HasSubstr(flag + " is not used by fullkv"));
+TEST(Methods, ResolvedParametersAreTheMethodsOwn) {
+    EXPECT_EQ(text_of(resolve(params_of("fullkv"), model_of(32))), "fullkv");
+    EXPECT_EQ(text_of(resolve(params_of("snapkv"), model_of(32))),
+              "snapkv retain_rate 0.1 tsp_layer off window 8 kernel 7 pooling max select_per kv-head score window "
+              "head_floor 1 layer_budget even");
+    EXPECT_EQ(text_of(resolve(params_of("h2o"), model_of(32))),
+              "h2o retain_rate 0.1 tsp_layer off window 8 select_per kv-head head_floor 1 layer_budget even "
+              "h2o_mask causal h2o_decode keep");
+    EXPECT_EQ(text_of(resolve(with("h2o", {{"h2o_decode", "evict"}}), model_of(32))),
+              "h2o retain_rate 0.1 tsp_layer off select_per kv-head layer_budget even h2o_mask causal "
+              "h2o_decode evict h2o_recent 0.5");
+    EXPECT_EQ(text_of(resolve(params_of("streamingllm"), model_of(32))),
+              "streamingllm retain_rate 0.1 sinks 4 streaming original");
+    EXPECT_EQ(text_of(resolve(params_of("gemfilter"), model_of(32))), "gemfilter retain_rate 0.1 filter_layer 13");
+    EXPECT_EQ(text_of(resolve(with("pyramidinfer", {{"pyramid_decay", "0.5"}}), model_of(32))),
+              "pyramidinfer sinks 4 pyramid_preset llama-0.6 pyramid_recent 0.2 pyramid_decay 0.5 "
+              "pyramid_min_context 64 pyramid_distance_weight 1.2 pyramid_decode guarded pyramid_decode_keep 0.9 "
+              "pyramid_decode_block 16");
+}
+
+// Some value that the parameter can have.
+std::string sample(const ParamInfo& info) {
+    if (info.value.starts_with("N") && info.name != "pyramid_preset") return "9";
+    if (info.value == "R" || info.value == "X") return "0.5";
+    return info.name == "pyramid_preset" ? "llama-0.6" : info.value.substr(0, info.value.find('|'));
+}
+
+TEST(Methods, RefuseEveryParameterThatIsNotTheirOwn) {
+    for (const MethodInfo& method : list_methods()) {
+        for (const ParamInfo& param : list_params()) {
+            const auto& own = method.params;
+            const std::string message = refusal(with(method.name, {{param.name, sample(param)}}));
+            if (std::find(own.begin(), own.end(), param.name) == own.end()) {
+                EXPECT_THAT(message, StartsWith(param.flag + " is not used by " + method.name));
+            } else {
+                EXPECT_THAT(message, testing::Not(HasSubstr("is not used by")));
+            }
+        }
+        for (const std::string& name : method.params) EXPECT_EQ(param_text(params_of(method.name), name), "");
+    }
+}
+
+TEST(Methods, PyramidInferPointsToItsPresets) {
+    for (const char* name : {"retain_rate", "budget"}) {
+        EXPECT_THAT(refusal(with("pyramidinfer", {{name, "1"}})), HasSubstr("--pyramid-preset"));
+    }
+    EXPECT_EQ(refusal(with("pyramidinfer", {{"pyramid_preset", "llama"}})),
+              "--pyramid-preset llama is unknown; there are: llama-0.35, llama-0.5, llama-0.6, ministral-0.35, "
+              "ministral-0.6, nemo-0.6");
+}
+
+TEST(Methods, SettingsThatMakeAnotherIdle) {
+    const auto refused = [](const std::string& method, const std::vector<std::pair<std::string, std::string>>& values,
+                            const std::string& message) {
+        EXPECT_THAT(refusal(with(method, values)), StartsWith(message));
     };
-    refused([](MethodParams& p) { p.retain_rate = 0.1; }, "--retain-rate");
-    refused([](MethodParams& p) { p.tsp_rate = 0.1; }, "--tsp-rate");
-    refused([](MethodParams& p) { p.tsp_layer = TspLayer::off; }, "--tsp-layer");
-    refused([](MethodParams& p) { p.window = 8; }, "--window");
-    refused([](MethodParams& p) { p.kernel = 7; }, "--kernel");
-    refused([](MethodParams& p) { p.pooling = Pooling::max; }, "--pooling");
-    refused([](MethodParams& p) { p.budget = 512; }, "--budget");
-    refused([](MethodParams& p) { p.tsp_len = 512; }, "--tsp-len");
+    for (const char* method : {"snapkv", "h2o"}) {
+        refused(method, {{"tsp_rate", "0.3"}}, "--tsp-rate is not used without --tsp-layer");
+        refused(method, {{"budget", "64"}, {"tsp_len", "99"}}, "--tsp-len is not used without --tsp-layer");
+        refused(method, {{"tsp_score_layers", "2"}}, "--tsp-score-layers is not used without --tsp-layer");
+    }
+    refused("fastkv", {{"tsp_layer", "off"}, {"tsp_score_layers", "2"}},
+            "--tsp-score-layers is not used with --tsp-layer off");
+    refused("fastkv", {{"tsp_layer", "2"}, {"tsp_score_layers", "4"}},
+            "--tsp-score-layers 4 reaches below layer 0: at most 3 with --tsp-layer 2");
+    refused("fastkv", {{"sinks", "4"}}, "--sinks is not used with --score window");
+    refused("h2o", {{"h2o_recent", "0.5"}}, "--h2o-recent is not used without --h2o-decode evict");
+    const std::pair<std::string, std::string> evict = {"h2o_decode", "evict"};
+    refused("h2o", {evict, {"h2o_mask", "reference"}}, "--h2o-mask reference is not used with --h2o-decode evict");
+    refused("h2o", {evict, {"head_floor", "0.2"}}, "--head-floor is not used with --h2o-decode evict");
+    refused("h2o", {evict, {"window", "8"}}, "--window is not used with --h2o-decode evict");
+    EXPECT_EQ(refusal(with("h2o", {evict, {"window", "8"}, {"tsp_layer", "4"}})), "");
+}
+
+TEST(Methods, WhatIsOutOfRangeIsRefused) {
+    const auto refused = [](const std::string& method, const std::string& name, std::vector<std::string> values) {
+        for (const std::string& value : values) {
+            const std::string flag = std::string("--") + name.substr(0, name.find('_'));
+            EXPECT_THAT(refusal(with(method, {{name, value}})), StartsWith(flag)) << value;
+        }
+    };
+    refused("snapkv", "retain_rate", {"0", "-1", "1.5", "nan", "inf"});
+    refused("streamingllm", "retain_rate", {"0", "nan"});
+    refused("gemfilter", "retain_rate", {"0", "nan"});
+    refused("snapkv", "head_floor", {"-0.1", "1.1", "nan"});
+    refused("snapkv", "tsp_layer", {"32"});
+    refused("snapkv", "budget", {"-1", "0", "7"});
+    refused("h2o", "budget", {"7"});
+    refused("h2o", "window", {"0"});
+    refused("streamingllm", "sinks", {"-1"});
+    refused("streamingllm", "budget", {"0", "4"});
+    refused("gemfilter", "budget", {"0", "-3"});
+    refused("gemfilter", "filter_layer", {"-1", "32"});
+    refused("pyramidinfer", "sinks", {"-1"});
+    refused("pyramidinfer", "pyramid_recent", {"-0.1", "1.1", "nan"});
+    refused("pyramidinfer", "pyramid_decay", {"-0.1", "1.1", "nan"});
+    refused("pyramidinfer", "pyramid_min_context", {"-1"});
+    refused("pyramidinfer", "pyramid_distance_weight", {"0", "-1", "nan", "inf"});
+    refused("pyramidinfer", "pyramid_decode_keep", {"0", "1.1", "nan"});
+    refused("pyramidinfer", "pyramid_decode_block", {"0"});
+    EXPECT_THAT(refusal(with("h2o", {{"h2o_decode", "evict"}, {"h2o_recent", "nan"}})), StartsWith("--h2o-recent nan"));
+    EXPECT_THAT(refusal(with("fastkv", {{"score", "expected"}, {"budget", "11"}})),
+                StartsWith("--budget 11 is below --window 8 and --sinks 4"));
+}
+
+TEST(Params, ReadWhatTheyWrite) {
+    for (const ParamInfo& info : list_params()) {
+        MethodParams params;
+        EXPECT_EQ(param_text(params, info.name), "");
+        set_param(params, info.name, sample(info));
+        EXPECT_EQ(param_text(params, info.name), sample(info)) << info.name;
+        EXPECT_FALSE(info.help.empty() || info.group.empty() || info.value.empty()) << info.name;
+        EXPECT_THAT(info.flag, StartsWith("--"));
+    }
+    EXPECT_EQ(param_text(with("fastkv", {{"tsp_layer", "off"}}), "tsp_layer"), "off");
+    EXPECT_EQ(param_text(with("fastkv", {{"kernel", "auto"}}), "kernel"), "auto");
+    EXPECT_EQ(param_text(with("fastkv", {{"retain_rate", "0.30000000000000004"}}), "retain_rate"),
+              "0.30000000000000004");
+}
+
+TEST(Params, RefuseWhatTheyCannotRead) {
+    const auto message = [](const std::string& name, const std::string& text) -> std::string {
+        MethodParams params;
+        try {
+            set_param(params, name, text);
+        } catch (const Error& error) {
+            return error.what();
+        }
+        return "";
+    };
+    EXPECT_EQ(message("window", "many"), "--window many is not a whole number");
+    EXPECT_EQ(message("window", "99999999999"), "--window 99999999999 is out of range");
+    EXPECT_EQ(message("retain_rate", "10%"), "--retain-rate 10% is not a number");
+    EXPECT_EQ(message("tsp_layer", "none"), "--tsp-layer none is not a whole number, or off");
+    EXPECT_EQ(message("tsp_layer", "-1"), "--tsp-layer -1 is too small; or off");
+    EXPECT_EQ(message("kernel", "0"), "--kernel 0 is too small; or auto");
+    EXPECT_EQ(message("select_per", "head"), "--select-per head is unknown; there are: kv-head, query-head");
+    EXPECT_EQ(message("magic", "1"), "there is no parameter magic");
 }
 
 TEST(Methods, RatesOutsideTheirRangeAreRefused) {
@@ -206,7 +348,6 @@ TEST(Methods, CountsOutOfRangeAreRefused) {
         EXPECT_THAT(refusal(params), HasSubstr(flag));
     };
     refused([](MethodParams& p) { p.window = 0; }, "--window 0");
-    refused([](MethodParams& p) { p.kernel = 0; }, "--kernel 0");
     refused([](MethodParams& p) { p.kernel = 6; }, "--kernel 6 is even");
     refused([](MethodParams& p) { p.kernel = -7; }, "--kernel -7");
     refused([](MethodParams& p) { p.budget = 0; }, "--budget 0");
@@ -377,207 +518,319 @@ TEST(FastKv, ThePlanCarriesTheScoring) {
     EXPECT_EQ(p.propagate->tail, 16);
 }
 
-// ---- pooling and selection ---------------------------------------------------------------------------------
+// ---- variants of budgets and propagation ---------------------------------------------------------------------
 
-std::vector<float> naive_pool(std::span<const float> row, int kernel, Pooling pooling) {
-    std::vector<float> out;
-    for (int i = 0; i < std::ssize(row); ++i) {
-        double sum = 0;
-        float best = -std::numeric_limits<float>::infinity();
-        for (int j = std::max(0, i - kernel / 2); j <= std::min(int(row.size()) - 1, i + kernel / 2); ++j) {
-            sum += row[size_t(j)];
-            best = std::max(best, row[size_t(j)]);
-        }
-        out.push_back(pooling == Pooling::max ? best : float(sum / kernel));
-    }
-    return out;
-}
-
-Scores random_scores(int n_head, int n_col, unsigned seed) {
-    std::mt19937 random(seed);
-    std::uniform_real_distribution<float> value(-1, 1);
-    Scores scores{n_head, n_col, std::vector<float>(size_t(n_head) * size_t(n_col))};
-    std::generate(scores.values.begin(), scores.values.end(), [&] { return value(random); });
-    return scores;
-}
-
-TEST(Pool, EqualsTheNaiveOne) {
-    for (int n_col : {0, 1, 2, 3, 5, 100}) {
-        for (int kernel : {1, 3, 7, 21, 1001}) {
-            for (Pooling pooling : {Pooling::max, Pooling::avg}) {
-                const Scores before = random_scores(3, n_col, unsigned(n_col));
-                Scores after = before;
-                pool(after, kernel, pooling);
-                for (int head = 0; head < 3; ++head) {
-                    EXPECT_THAT(after.row(head),
-                                Pointwise(FloatNear(1e-6f), naive_pool(before.row(head), kernel, pooling)));
-                }
-            }
-        }
+TEST(Propagation, OtherMethodsTakeFastKvsArithmetic) {
+    const Walk fastkv = walk(resolve(fastkv_params(), model_of(32)), 32, 1001);
+    for (const char* method : {"snapkv", "h2o"}) {
+        const Walk other = walk(resolve(with(method, {{"tsp_layer", "15"}}), model_of(32)), 32, 1001);
+        EXPECT_EQ(other.rows, fastkv.rows) << method;
+        EXPECT_EQ(other.cached, fastkv.cached) << method;
     }
 }
 
-TEST(Pool, EdgesOfAverageCountThePadding) {
-    Scores scores{1, 5, {3, 3, 3, 3, 3}};
-    pool(scores, 3, Pooling::avg);
-    EXPECT_THAT(scores.values, ElementsAre(2, 3, 3, 3, 2));
+TEST(Propagation, LayersWhoseScoresCountScore) {
+    // r = rho = 1 keeps all below the TSP layer: only propagation asks for scores.
+    const MethodParams params = resolve(
+        with("fastkv", {{"retain_rate", "0.2"}, {"tsp_rate", "0.2"}, {"tsp_layer", "9"}, {"tsp_score_layers", "3"}}),
+        model_of(32));
+    const MethodParams constant =
+        resolve(with("fastkv", {{"budget", "1000"}, {"tsp_len", "500"}, {"tsp_layer", "9"}, {"tsp_score_layers", "3"}}),
+                model_of(32));
+    for (int layer = 0; layer < 10; ++layer) {
+        EXPECT_TRUE(plan(params, layer, 1000, 1000).score.has_value());
+        EXPECT_EQ(plan(constant, layer, 1000, 1000).score.has_value(), layer > 6) << layer;
+    }
+    EXPECT_EQ(plan(params, 9, 1000, 1000).propagate->n_layer, 3);
 }
 
-TEST(Pool, MaximumIgnoresNan) {
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    Scores scores{1, 5, {nan, -3, nan, -2, nan}};
-    pool(scores, 3, Pooling::max);
-    EXPECT_THAT(scores.values, ElementsAre(-3, -3, -2, -2, -2));
+TEST(Heads, AFloorIsPlanned) {
+    const LayerPlan p = plan(resolve(with("snapkv", {{"head_floor", "0.2"}}), model_of(32)), 3, 1000, 1000);
+    EXPECT_EQ(p.keep->floor, 0.2);
+    EXPECT_EQ(plan(resolve(params_of("snapkv"), model_of(32)), 3, 1000, 1000).keep->floor, 1);
 }
 
-TEST(SumHeads, AddsTheHeadsOfAGroup) {
-    const Scores scores{4, 2, {1, 2, 10, 20, 100, 200, 1000, 2000}};
-    const Scores groups = sum_groups(scores, 2);
-    EXPECT_EQ(groups.n_head, 2);
-    EXPECT_EQ(groups.n_col, 2);
-    EXPECT_THAT(groups.values, ElementsAre(11, 22, 1100, 2200));
-    const Scores all = sum_heads(groups);
-    EXPECT_EQ(all.n_head, 1);
-    EXPECT_THAT(all.values, ElementsAre(1111, 2222));
+int sum(const std::vector<int>& values) { return std::accumulate(values.begin(), values.end(), 0); }
+
+TEST(PyramidBudgets, FallInALineAroundTheMean) {
+    // Above the window of 8: 392 on average, from 1.95 to 0.05 times that.
+    const Walk w =
+        walk(resolve(with("snapkv", {{"budget", "400"}, {"layer_budget", "pyramid"}}), model_of(20)), 20, 4000);
+    EXPECT_EQ(w.cached.front(), 8 + 764);
+    EXPECT_EQ(w.cached.back(), 8 + 20);
+    EXPECT_EQ(sum(w.cached), 20 * 400);
+    for (size_t i = 1; i < w.cached.size(); ++i) EXPECT_NEAR(w.cached[i - 1] - w.cached[i], 1.9 * 392 / 19, 2);
 }
 
-// A stable sort by falling value keeps the lower of equal indices in front.
-std::vector<int> naive_top_k(std::span<const float> values, int count) {
-    const auto key = [&](int i) {
-        const float x = values[size_t(i)];
-        return std::isnan(x) ? -std::numeric_limits<float>::infinity() : x;
-    };
-    std::vector<int> order(values.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return key(a) > key(b); });
-    order.resize(size_t(std::clamp(count, 0, int(values.size()))));
-    std::sort(order.begin(), order.end());
-    return order;
-}
-
-TEST(TopK, EqualsAStableSortOnHeavyTies) {
-    std::mt19937 random(1);
+TEST(PyramidBudgets, KeepTheTotalOfEvenOnes) {
+    std::mt19937 random(5);
     for (int round = 0; round < 300; ++round) {
-        const int size = int(random() % 200);
-        const unsigned n_distinct = 1 + random() % 8;
-        std::vector<float> values(static_cast<size_t>(size));
-        for (float& x : values) x = float(random() % n_distinct) - 3;
-        for (float& x : values) {
-            const unsigned special = random() % 40;
-            if (special == 0) x = std::numeric_limits<float>::quiet_NaN();
-            if (special == 1) x = std::numeric_limits<float>::infinity();
-            if (special == 2) x = -std::numeric_limits<float>::infinity();
-            if (special == 3) x = -0.0f;
+        const int n_layer = 1 + int(random() % 40), n_prompt = 1 + int(random() % 3000);
+        MethodParams params = params_of(random() % 2 ? "fastkv" : "h2o");
+        const double rate = 0.05 + double(random() % 90) / 100;
+        if (random() % 2) {
+            params.retain_rate = rate;
+        } else {
+            params.budget = 8 + int(random() % 1000);
         }
-        for (int count : {0, 1, 2, size / 10, size / 2, size - 1, size, size + 5}) {
-            EXPECT_EQ(top_k(values, count), naive_top_k(values, count)) << "round " << round << " count " << count;
-        }
+        if (random() % 2) params.tsp_layer = int(random() % unsigned(n_layer));
+        if (params.method == "h2o" && random() % 2) params.h2o_decode = H2oDecode::evict;
+        const Walk even = walk(resolve(params, model_of(n_layer)), n_layer, n_prompt);
+        params.layer_budget = LayerBudget::pyramid;
+        const Walk pyramid = walk(resolve(params, model_of(n_layer)), n_layer, n_prompt);
+        EXPECT_EQ(pyramid.rows, even.rows);
+        EXPECT_EQ(sum(pyramid.cached), sum(even.cached)) << text_of(params) << " n " << n_prompt << " L " << n_layer;
+        for (size_t i = 0; i < pyramid.cached.size(); ++i) EXPECT_LE(pyramid.cached[i], pyramid.rows[i]);
     }
 }
 
-TEST(TopK, EqualsAStableSortOnDistinctValues) {
-    const Scores scores = random_scores(1, 20000, 7);
-    for (int count : {1, 8, 400, 19999}) EXPECT_EQ(top_k(scores.row(0), count), naive_top_k(scores.row(0), count));
+// ---- the other methods -----------------------------------------------------------------------------------------
+
+TEST(SnapKv, HasTheSameBudgetInEveryLayer) {
+    const int budgets[][2] = {{80, 8}, {1000, 100}, {4096, 409}, {7950, 795}, {32768, 3276}, {131072, 13107}};
+    for (const auto& [n, budget] : budgets) {
+        const Walk w = walk(resolve(params_of("snapkv"), model_of(32)), 32, n);
+        EXPECT_THAT(w.rows, Each(n));
+        EXPECT_THAT(w.cached, Each(budget));
+        EXPECT_EQ(walk(resolve(params_of("h2o"), model_of(32)), 32, n).cached, w.cached);
+    }
+    EXPECT_THAT(walk(resolve(params_of("snapkv"), model_of(32)), 32, 79).cached, Each(79));
+    EXPECT_THAT(walk(resolve(with("snapkv", {{"budget", "512"}}), model_of(4)), 4, 511).cached, Each(511));
+    EXPECT_THAT(walk(resolve(with("snapkv", {{"budget", "512"}}), model_of(4)), 4, 513).cached, Each(512));
 }
 
-TEST(TopK, OfEqualValuesTheLowerIndexWins) {
-    const std::vector<float> flat(100, 0.5f);
-    EXPECT_THAT(top_k(flat, 3), ElementsAre(0, 1, 2));
-    EXPECT_THAT(top_k(std::vector<float>{1, 2, 1, 2, 1, 2}, 4), ElementsAre(0, 1, 3, 5));
+TEST(SnapKv, WhoScoresAndWhoChooses) {
+    const LayerPlan p = plan(resolve(with("snapkv", {{"select_per", "query-head"}}), model_of(32)), 3, 1000, 1000);
+    EXPECT_EQ(p.keep->per, SelectPer::query_head);
+    EXPECT_EQ(p.score->n_query, 8);
+    EXPECT_EQ(p.score->kernel, 7);
+    const LayerPlan expected =
+        plan(resolve(with("snapkv", {{"score", "expected"}, {"kernel", "auto"}}), model_of(32)), 3, 1000, 1000);
+    EXPECT_EQ(expected.score->kind, ScoreKind::expected);
+    EXPECT_EQ(expected.score->n_query, 0);
+    EXPECT_EQ(expected.score->kernel, kernel_spans);
+    EXPECT_EQ(expected.keep->sinks, 4);
+    EXPECT_EQ(expected.keep->tail, 8);
 }
 
-TEST(TopK, BudgetsOfNoneAndAll) {
-    const std::vector<float> values{3, 1, 2};
-    EXPECT_TRUE(top_k(values, 0).empty());
-    EXPECT_TRUE(top_k(values, -5).empty());
-    EXPECT_THAT(top_k(values, 1), ElementsAre(0));
-    EXPECT_THAT(top_k(values, 3), ElementsAre(0, 1, 2));
-    EXPECT_THAT(top_k(values, 1000), ElementsAre(0, 1, 2));
-    EXPECT_TRUE(top_k({}, 4).empty());
+TEST(H2o, EveryTokenScores) {
+    const LayerPlan p = plan(resolve(params_of("h2o"), model_of(32)), 3, 1000, 1000);
+    EXPECT_EQ(p.score->n_query, 1000);
+    EXPECT_EQ(p.score->tail, 8);
+    EXPECT_EQ(p.score->kernel, 1);
+    EXPECT_EQ(p.score->mask, ScoreMask::causal);
+    EXPECT_EQ(p.keep->per, SelectPer::kv_head);
+    const LayerPlan reference = plan(resolve(with("h2o", {{"h2o_mask", "reference"}}), model_of(32)), 3, 1000, 1000);
+    EXPECT_EQ(reference.score->mask, ScoreMask::tail_causal);
 }
 
-TEST(TopK, NanIsNeverPreferred) {
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    EXPECT_THAT(top_k(std::vector<float>{nan, -1e30f, nan, 0}, 2), ElementsAre(1, 3));
-    EXPECT_THAT(top_k(std::vector<float>{nan, nan, nan}, 2), ElementsAre(0, 1));
+TEST(H2o, EvictingSplitsTheBudget) {
+    const HyperParams hparams = model_of(4);
+    const MethodParams params =
+        resolve(with("h2o", {{"budget", "101"}, {"h2o_decode", "evict"}, {"h2o_recent", "0.3"}}), hparams);
+    const LayerPlan p = plan(params, 0, 1000, 1000);
+    EXPECT_EQ(p.keep->count, 101);
+    EXPECT_EQ(p.keep->tail, 30);
+    EXPECT_EQ(p.score->tail, 0);  // recent tokens, too, have sums to go on from
+    EXPECT_TRUE(plan(params, 0, 50, 50).score);
+    const auto& method = find_method("h2o");
+    EXPECT_TRUE(method.eviction(params, hparams, 0, 1000));
+    EXPECT_FALSE(method.eviction(resolve(params_of("h2o"), hparams), hparams, 0, 1000));
 }
 
-TEST(SelectWithTail, AppendsTheWindow) {
-    const std::vector<float> values{5, 1, 4, 2};
-    EXPECT_THAT(select_with_tail(values, 4, 2, 6), ElementsAre(0, 2, 4, 5));
-    EXPECT_THAT(select_with_tail(values, 2, 2, 6), ElementsAre(4, 5));
-    EXPECT_THAT(select_with_tail(values, 1, 2, 6), ElementsAre(4, 5));
-    EXPECT_THAT(select_with_tail(values, 6, 2, 6), ElementsAre(0, 1, 2, 3, 4, 5));
-    EXPECT_THAT(select_with_tail({}, 8, 8, 3), ElementsAre(0, 1, 2));
+TEST(StreamingLlm, KeepsSinksAndTheRest) {
+    const int budgets[][2] = {{80, 8}, {1000, 100}, {4096, 409}, {7950, 795}, {32768, 3276}, {131072, 13107}};
+    const MethodParams params = resolve(params_of("streamingllm"), model_of(32));
+    for (const auto& [n, budget] : budgets) {
+        const LayerPlan p = plan(params, 7, n, n);
+        EXPECT_FALSE(p.score || p.propagate);
+        EXPECT_EQ(p.keep->count, budget);
+        EXPECT_EQ(p.keep->sinks, 4);
+        EXPECT_EQ(p.keep->tail, budget - 4);
+    }
+    EXPECT_EQ(plan(params, 7, 79, 79).keep->count, 7);
+    EXPECT_EQ(plan(params, 7, 50, 50).keep->count, 5);
+    EXPECT_FALSE(plan(params, 7, 49, 49).keep);  // only sinks would be left
+    const MethodParams constant = resolve(with("streamingllm", {{"budget", "100"}, {"sinks", "0"}}), model_of(32));
+    EXPECT_FALSE(plan(constant, 7, 100, 100).keep);
+    EXPECT_EQ(plan(constant, 7, 101, 101).keep->tail, 100);
 }
 
-// ---- a small attention layer, whose scores and selections are known ------------------------------------------
+TEST(StreamingLlm, RollsOnRequest) {
+    const HyperParams hparams = model_of(4);
+    const auto& method = find_method("streamingllm");
+    EXPECT_FALSE(method.eviction(resolve(params_of("streamingllm"), hparams), hparams, 0, 1000));
+    const MethodParams rolling = resolve(with("streamingllm", {{"streaming", "rolling"}, {"sinks", "3"}}), hparams);
+    EXPECT_EQ(method.eviction(rolling, hparams, 0, 1000)->rolling_sinks(), 3);
+    EXPECT_FALSE(method.eviction(rolling, hparams, 0, 30));
+}
 
-constexpr int n_head = 4, n_head_kv = 2, head_dim = 4, n_token = 12, window = 2;
+TEST(GemFilter, DefaultFilterLayerIsThePublishedOne) {
+    const int layers_and_defaults[][2] = {{32, 13}, {36, 17}, {40, 19}, {30, 12}, {24, 9}, {3, 1}, {1, 0}};
+    for (const auto& [n_layer, expected] : layers_and_defaults) {
+        EXPECT_EQ(resolve(params_of("gemfilter"), model_of(n_layer)).filter_layer, expected) << n_layer;
+    }
+}
 
-double query(int h, int i, int e) { return 2 * std::sin(0.9 * h + 0.37 * i + 1.3 * e + 0.2); }
-double key(int g, int j, int e) { return 2 * std::cos(1.1 * g + 0.53 * j * (1 + 0.1 * e) - 0.4 * e); }
+TEST(GemFilter, ReadsAllThenTheChosenAgain) {
+    const MethodParams params = resolve(with("gemfilter", {{"filter_layer", "1"}}), model_of(4));
+    const Walk w = walk(params, 4, 1009);
+    EXPECT_THAT(w.rows, ElementsAre(1009, 1009, 100, 100, 100, 100));
+    EXPECT_THAT(w.cached, ElementsAre(0, 0, 100, 100, 100, 100));
+    const LayerPlan filter = plan(params, 1, 1009, 1009);
+    EXPECT_EQ(filter.score->kind, ScoreKind::product);
+    EXPECT_EQ(filter.score->n_query, 1);
+    EXPECT_EQ(filter.score->tail, 0);
+    EXPECT_EQ(filter.score->kernel, 5);
+    EXPECT_EQ(filter.score->pooling, Pooling::avg);
+    EXPECT_TRUE(filter.propagate->restart);
+    const MethodParams constant = resolve(with("gemfilter", {{"budget", "128"}}), model_of(4));
+    EXPECT_THAT(walk(constant, 4, 129).cached, ElementsAre(0, 0, 128, 128, 128, 128));
+    EXPECT_THAT(walk(constant, 4, 128).cached, ElementsAre(128, 128, 128, 128));
+    EXPECT_THAT(walk(params, 4, 9).cached, ElementsAre(9, 9, 9, 9));
+}
 
-// The probabilities that the window's queries give to each token before the window, summed over the window.
-Scores window_sums() {
-    Scores sums{n_head, n_token - window, std::vector<float>(n_head * (n_token - window))};
-    for (int h = 0; h < n_head; ++h) {
-        std::vector<double> column(n_token);
-        for (int i = n_token - window; i < n_token; ++i) {
-            std::vector<double> p;
-            for (int j = 0; j <= i; ++j) {
-                double dot = 0;
-                for (int e = 0; e < head_dim; ++e) dot += query(h, i, e) * key(h * n_head_kv / n_head, j, e);
-                p.push_back(std::exp(dot / std::sqrt(double(head_dim))));
+double mean_retention(const std::string& preset, int n_layer, int n_prompt) {
+    const MethodParams params = resolve(with("pyramidinfer", {{"pyramid_preset", preset}}), model_of(n_layer));
+    return 100.0 * sum(walk(params, n_layer, n_prompt).cached) / n_layer / n_prompt;
+}
+
+TEST(PyramidInfer, PresetsRetainWhatTheReferencesDo) {
+    const struct {
+        const char* preset;
+        int n_layer;
+        double at_1000, at_4000, at_7950;
+    } table[] = {
+        {"llama-0.35", 32, 37.1, 34.5, 34.0},    {"llama-0.5", 32, 53.5, 50.3, 49.9},
+        {"llama-0.6", 32, 60.6, 59.6, 59.6},     {"ministral-0.35", 36, 36.3, 33.4, 32.8},
+        {"ministral-0.6", 36, 61.0, 60.3, 60.3}, {"nemo-0.6", 40, 61.1, 60.4, 60.4},
+    };
+    for (const auto& row : table) {
+        EXPECT_NEAR(mean_retention(row.preset, row.n_layer, 1000), row.at_1000, 0.06) << row.preset;
+        EXPECT_NEAR(mean_retention(row.preset, row.n_layer, 4000), row.at_4000, 0.06) << row.preset;
+        EXPECT_NEAR(mean_retention(row.preset, row.n_layer, 7950), row.at_7950, 0.06) << row.preset;
+    }
+}
+
+TEST(PyramidInfer, LayersOfARecordedRun) {
+    // The reference on 604 tokens in 30 layers.
+    EXPECT_THAT(walk(resolve(with("pyramidinfer", {{"pyramid_preset", "llama-0.35"}}), model_of(30)), 30, 604).cached,
+                ElementsAre(604, 604, 602, 595, 580, 555, 518, 469, 410, 343, 274, 207, 148, 99, 99, 99, 99, 99, 99, 99,
+                            99, 99, 99, 99, 99, 99, 99, 99, 99, 99));
+    EXPECT_THAT(walk(resolve(params_of("pyramidinfer"), model_of(30)), 30, 604).cached,
+                ElementsAre(604, 604, 603, 601, 597, 590, 580, 566, 548, 526, 500, 471, 439, 406, 372, 338, 305, 274,
+                            246, 221, 199, 199, 199, 199, 199, 199, 199, 199, 199, 199));
+}
+
+TEST(PyramidInfer, ProtectsSinksAndTheRecent) {
+    const LayerPlan p = plan(resolve(params_of("pyramidinfer"), model_of(32)), 8, 1000, 900);
+    EXPECT_FALSE(p.keep);
+    EXPECT_EQ(p.score->n_query, 201);
+    EXPECT_EQ(p.score->tail, 201);
+    EXPECT_EQ(p.score->last_weight, 1.2);
+    EXPECT_EQ(p.score->kernel, 1);
+    EXPECT_EQ(p.propagate->sinks, 4);
+    EXPECT_EQ(p.propagate->tail, 201);
+    EXPECT_EQ(p.propagate->count, 201 + int(699 * (0.7 + 0.3 * (std::cos(std::numbers::pi / 4) + 1) / 2)));
+}
+
+TEST(PyramidInfer, ShortPromptsAndOddSchedulesKeepAll) {
+    for (int n : {1, 2, 5, 64, 80}) {
+        EXPECT_THAT(walk(resolve(params_of("pyramidinfer"), model_of(8)), 8, n).cached, Each(n)) << n;
+    }
+    const auto all = [](const std::string& name, const std::string& value) {
+        return walk(resolve(with("pyramidinfer", {{name, value}}), model_of(8)), 8, 1000).cached;
+    };
+    EXPECT_THAT(all("pyramid_recent", "1"), Each(1000));
+    EXPECT_THAT(all("pyramid_decay", "1"), Each(1000));
+    EXPECT_THAT(all("sinks", "1000"), Each(1000));
+    EXPECT_THAT(all("pyramid_min_context", "1000"), Each(1000));
+}
+
+// ---- all of them -----------------------------------------------------------------------------------------------
+
+TEST(EveryMethod, PlansWhatCanBeCarriedOut) {
+    std::mt19937 random(11);
+    for (int round = 0; round < 2000; ++round) {
+        const auto methods = list_methods();
+        MethodParams params = params_of(methods[random() % methods.size()].name);
+        const int n_layer = 1 + int(random() % 12), n_prompt = 1 + int(random() % (round % 2 ? 40 : 2000));
+        for (const ParamInfo& info : list_params()) {
+            if (random() % 4 == 0 && info.name != "tsp_layer" && info.name != "filter_layer") {
+                MethodParams tried = params;
+                set_param(tried, info.name, sample(info));
+                if (refusal(tried, n_layer).empty()) params = tried;
             }
-            const double total = std::accumulate(p.begin(), p.end(), 0.0);
-            for (size_t j = 0; j < p.size(); ++j) column[j] += p[j] / total;
         }
-        for (int j = 0; j < n_token - window; ++j) sums.row(h)[size_t(j)] = float(column[size_t(j)]);
+        int reaching = n_prompt;
+        for (const PlannedLayer& layer :
+             plan_prompt(find_method(params.method), resolve(params, model_of(n_layer)), n_layer, n_prompt)) {
+            const auto& [score, keep, propagate] = layer.plan;
+            EXPECT_EQ(layer.at.n_rows, reaching) << text_of(params);
+            if (keep) {
+                EXPECT_LT(keep->count, reaching);
+                EXPECT_LE(keep->sinks + keep->tail, keep->count);
+                EXPECT_TRUE(score || keep->sinks + keep->tail == keep->count);
+            }
+            if (propagate) {
+                EXPECT_TRUE(score);
+                EXPECT_GT(propagate->count, 0);
+                EXPECT_LT(propagate->count, reaching);
+                EXPECT_LE(propagate->sinks + propagate->tail, propagate->count);
+            }
+            EXPECT_LE(score ? std::max(score->n_query, score->tail) : 0, reaching);
+            reaching = layer.passed;
+        }
     }
-    return sums;
 }
 
-Scores pooled_groups(Pooling pooling) {
-    Scores scores = window_sums();
-    pool(scores, 3, pooling);
-    return sum_groups(scores, n_head / n_head_kv);
+void expect_choice(const std::vector<int>& rows, int sinks, int tail, int n_rows) {
+    EXPECT_TRUE(std::is_sorted(rows.begin(), rows.end()));
+    EXPECT_EQ(std::adjacent_find(rows.begin(), rows.end()), rows.end());
+    EXPECT_TRUE(rows.front() >= 0 && rows.back() < n_rows);
+    for (int i = 0; i < sinks; ++i) EXPECT_EQ(rows[size_t(i)], i);
+    for (int i = 1; i <= tail; ++i) EXPECT_EQ(rows[rows.size() - size_t(i)], n_rows - i);
 }
 
-TEST(KnownLayer, WindowSums) {
-    const Scores sums = window_sums();
-    EXPECT_THAT(sums.row(0), Pointwise(FloatNear(1e-6f), {0.016862f, 0.066056f, 0.206276f, 0.358548f, 0.347332f,
-                                                          0.241060f, 0.162895f, 0.132651f, 0.135043f, 0.147776f}));
-    EXPECT_THAT(sums.row(2), Pointwise(FloatNear(1e-6f), {0.422144f, 0.194855f, 0.066154f, 0.024685f, 0.014699f,
-                                                          0.016489f, 0.032283f, 0.085937f, 0.221199f, 0.393649f}));
-}
-
-TEST(KnownLayer, PooledGroupScores) {
-    const Scores groups = pooled_groups(Pooling::max);
-    EXPECT_THAT(groups.row(0), Pointwise(FloatNear(1e-6f), {0.306025f, 0.655093f, 0.807365f, 0.807365f, 0.724470f,
-                                                            0.506637f, 0.300065f, 0.220841f, 0.286416f, 0.286416f}));
-    EXPECT_THAT(groups.row(1), Pointwise(FloatNear(1e-6f), {0.585896f, 0.585896f, 0.247373f, 0.105662f, 0.093637f,
-                                                            0.145359f, 0.254339f, 0.464396f, 0.744344f, 0.744344f}));
-}
-
-TEST(KnownLayer, KeptTokens) {
-    const Scores max = pooled_groups(Pooling::max);
-    EXPECT_THAT(select_with_tail(max.row(0), 6, window, n_token), ElementsAre(1, 2, 3, 4, 10, 11));
-    EXPECT_THAT(select_with_tail(max.row(1), 6, window, n_token), ElementsAre(0, 1, 8, 9, 10, 11));
-    const Scores avg = pooled_groups(Pooling::avg);
-    EXPECT_THAT(select_with_tail(avg.row(0), 6, window, n_token), ElementsAre(1, 2, 3, 4, 10, 11));
-    EXPECT_THAT(select_with_tail(avg.row(1), 6, window, n_token), ElementsAre(1, 7, 8, 9, 10, 11));
-}
-
-TEST(KnownLayer, PropagatedTokens) {
-    const Scores max = sum_heads(pooled_groups(Pooling::max));
-    EXPECT_THAT(max.row(0), Pointwise(FloatNear(2e-6f), {0.891920f, 1.240989f, 1.054739f, 0.913027f, 0.818107f,
-                                                         0.651996f, 0.554404f, 0.685237f, 1.030759f, 1.030759f}));
-    EXPECT_THAT(select_with_tail(max.row(0), 5, window, n_token), ElementsAre(1, 2, 8, 10, 11));
-    const Scores avg = sum_heads(pooled_groups(Pooling::avg));
-    EXPECT_THAT(avg.row(0), Pointwise(FloatNear(2e-6f), {0.407231f, 0.656830f, 0.692575f, 0.695058f, 0.573961f,
-                                                         0.428510f, 0.380947f, 0.471573f, 0.702099f, 0.562715f}));
-    EXPECT_THAT(select_with_tail(avg.row(0), 5, window, n_token), ElementsAre(2, 3, 8, 10, 11));
+TEST(EveryMethod, ChoosesAsManyRowsAsPlannedAndTheProtectedOnes) {
+    const HyperParams hparams = model_of(6);
+    const std::vector<MethodParams> all = {
+        with("fastkv", {{"tsp_score_layers", "2"}}),
+        with("fastkv", {{"score", "expected"}, {"layer_budget", "pyramid"}}),
+        with("snapkv", {{"head_floor", "0.3"}}),
+        with("snapkv", {{"head_floor", "0"}, {"select_per", "query-head"}, {"tsp_layer", "2"}}),
+        with("streamingllm", {{"budget", "50"}}),
+        with("h2o", {{"h2o_decode", "evict"}, {"layer_budget", "pyramid"}}),
+        params_of("h2o"),
+        params_of("gemfilter"),
+        params_of("pyramidinfer"),
+    };
+    std::mt19937 random(17);
+    std::uniform_real_distribution<float> value(0, 1);
+    for (const MethodParams& params : all) {
+        const MethodEntry& method = find_method(params.method);
+        for (const auto& [at, plan, cached, passed] : plan_prompt(method, resolve(params, hparams), 6, 500)) {
+            Scores scores;
+            if (plan.score) {
+                scores = {hparams.n_head, at.n_rows - plan.score->tail, {}};
+                scores.values.resize(size_t(scores.n_head * scores.n_col));
+                for (float& x : scores.values) x = value(random);
+            }
+            const Choice choice = carry_out(plan, scores, {.n_group = hparams.n_group(), .n_rows = at.n_rows});
+            EXPECT_EQ(choice.kept.empty(), !plan.keep || plan.keep->count == 0);
+            int entries = 0;
+            for (const auto& rows : choice.kept) {
+                expect_choice(rows, plan.keep->sinks, plan.keep->tail, at.n_rows);
+                EXPECT_GE(int(rows.size()), int(plan.keep->count * plan.keep->floor));
+                entries += int(rows.size());
+            }
+            EXPECT_EQ(entries, choice.kept.empty() ? 0 : std::ssize(choice.kept) * cached);
+            EXPECT_EQ(choice.propagated.empty(), !plan.propagate);
+            if (!plan.propagate) continue;
+            EXPECT_EQ(std::ssize(choice.propagated), passed);
+            expect_choice(choice.propagated, plan.propagate->sinks, plan.propagate->tail, at.n_rows);
+        }
+    }
 }
 
 }  // namespace

@@ -74,23 +74,21 @@ struct MethodParams {
 
     std::string method = "fastkv";
 
-    // how much; fastkv, snapkv, h2o, streamingllm, gemfilter
+    // fastkv, snapkv, h2o; retain_rate and budget also streamingllm and gemfilter
     std::optional<double> retain_rate;  ///< share of the prompt that each layer caches, (0, 1]; default 0.1
-    std::optional<int> budget;          ///< constant mode: tokens cached per layer instead of retain_rate
+    std::optional<double> tsp_rate;     ///< share of the prompt that goes on past the TSP layer, (0, 1], not below
+                                        ///< retain_rate; default 0.2, or retain_rate where that is higher
+    std::optional<int> tsp_layer;       ///< counted from 0, or a TspLayer constant; default: fastkv's, else off
+    std::optional<int> window;          ///< the last tokens, which score the others and are always kept; 8
+    std::optional<int> kernel;          ///< pooling kernel, odd, or kernel_auto; default 7; not h2o
+    std::optional<Pooling> pooling;     ///< default max; not h2o
+    std::optional<int> budget;          ///< constant mode: tokens cached per layer instead of retain_rate; >= window
+    std::optional<int> tsp_len;         ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
 
-    // who goes on; fastkv, and snapkv and h2o where tsp_layer is given
-    std::optional<int> tsp_layer;         ///< counted from 0, or a TspLayer constant; default: fastkv's, else off
-    std::optional<double> tsp_rate;       ///< share of the prompt that goes on past the TSP layer, (0, 1], not below
-                                          ///< retain_rate; default 0.2, or retain_rate where that is higher
-    std::optional<int> tsp_len;           ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
-    std::optional<int> tsp_score_layers;  ///< by the maximum of the scores of so many layers (CLAA); default 1
-
-    // who scores; fastkv, snapkv, h2o (which does not pool)
-    std::optional<int> window;                ///< the last tokens, which score the others and are always kept; 8
-    std::optional<int> kernel;                ///< pooling kernel, odd, or kernel_auto; default 7
-    std::optional<Pooling> pooling;           ///< default max
-    std::optional<ScoreBy> score;             ///< fastkv, snapkv; default window
+    // their variants
     std::optional<SelectPer> select_per;      ///< snapkv, h2o; default kv_head
+    std::optional<ScoreBy> score;             ///< fastkv, snapkv; default window
+    std::optional<int> tsp_score_layers;      ///< propagation by the maximum over so many layers (CLAA); default 1
     std::optional<double> head_floor;         ///< heads share the layer's budget by score, each keeps at least this
                                               ///< share of its own, [0, 1] (AdaKV); default 1: all alike
     std::optional<LayerBudget> layer_budget;  ///< default even

@@ -93,10 +93,10 @@ void resolve_tsp_len(MethodParams& resolved) {
 
 void resolve_tsp_score_layers(MethodParams& resolved) {
     const int n_layer = checked_at_least(resolved.tsp_score_layers.value_or(1), 1, "--tsp-score-layers");
-    const int n_below = *resolved.tsp_layer + 1;
-    if (n_layer > n_below) {
-        refuse("--tsp-score-layers " + std::to_string(n_layer) + " is more than the layers up to --tsp-layer " +
-               std::to_string(*resolved.tsp_layer) + ", " + std::to_string(n_below));
+    const int most = *resolved.tsp_layer + 1;
+    if (n_layer > most) {
+        refuse("--tsp-score-layers " + std::to_string(n_layer) + " reaches below layer 0: at most " +
+               std::to_string(most) + " with --tsp-layer " + std::to_string(*resolved.tsp_layer));
     }
     resolved.tsp_score_layers = n_layer;
 }
