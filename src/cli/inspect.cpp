@@ -71,12 +71,13 @@ std::vector<MethodParams> methods_to_show(const InspectOptions& options, const H
     return methods;
 }
 
-void print_costs(const Model& model, const std::vector<MethodParams>& methods, const std::vector<int>& lengths) {
+void print_costs(const Model& model, const std::vector<MethodParams>& methods, const std::vector<int>& lengths,
+                 const SessionParams& session) {
     std::printf("\n%9s  %-10s %8s %12s %12s  %s\n", "prompt", "method", "compute", "cache", "peak memory",
                 "layers: tokens received -> cached");
     for (const int length : lengths) {
         for (const MethodParams& method : methods) {
-            const CostEstimate cost = estimate(model, method, length);
+            const CostEstimate cost = estimate(model, method, length, session);
             std::printf("%9s  %-10s %6.1f %% %12s %12s  %s\n", count_text(length).c_str(), method.method.c_str(),
                         100 * cost.prefill_share, bytes_text(cost.kv_cache_bytes).c_str(),
                         bytes_text(cost.peak_bytes() + model.hparams().weights_bytes).c_str(),
@@ -84,9 +85,9 @@ void print_costs(const Model& model, const std::vector<MethodParams>& methods, c
         }
     }
     std::printf(
-        "\ncompute: token rows through layers, of fullkv's. cache: after the prompt, with %d tokens set aside for "
+        "\ncompute: floating-point operations, of fullkv's. cache: after the prompt, with %d tokens set aside for "
         "the\nanswer. peak memory: weights, cache and working buffers.\n\n",
-        SessionParams{}.n_predict);
+        session.n_predict);
     for (const MethodParams& method : methods) std::printf("%s\n", method_text(method).c_str());
 }
 
@@ -134,7 +135,10 @@ int inspect(const InspectOptions& options) {
     const auto methods = methods_to_show(options, model.hparams());
     const int n_ctx = options.model.n_ctx > 0 ? options.model.n_ctx : model.hparams().n_ctx_train;
     print_facts(model);
-    print_costs(model, methods, options.lengths.empty() ? default_lengths(n_ctx) : options.lengths);
+    SessionParams session;
+    session.cache_type_k = options.model.cache_type_k;
+    session.cache_type_v = options.model.cache_type_v;
+    print_costs(model, methods, options.lengths.empty() ? default_lengths(n_ctx) : options.lengths, session);
     return 0;
 }
 
