@@ -16,8 +16,8 @@
 
 #include "kernels/cache_attention.h"
 #include "kernels/gemm.h"
+#include "kernels/key_scores.h"
 #include "kernels/prefill_attention.h"
-#include "kernels/window_scores.h"
 
 namespace {
 
@@ -251,64 +251,131 @@ void bench_prefill(benchmark::State& state) {
     report_flops(state, 4.0 * pairs * dim * n_head, type, nth);
 }
 
-// Arguments: entries, head_dim, n_head, n_head_kv, threads. A ring of layers, so that the cache comes from memory.
-void bench_cache(benchmark::State& state) {
-    const int entries = static_cast<int>(state.range(0));
-    const int dim = static_cast<int>(state.range(1));
-    const int n_head = static_cast<int>(state.range(2));
-    const int n_head_kv = static_cast<int>(state.range(3));
-    const int nth = static_cast<int>(state.range(4));
-    const size_t values = static_cast<size_t>(entries) * static_cast<size_t>(n_head_kv * dim);
-    const size_t layer_bytes = 2 * values * 2;
-    const size_t n_layer = (size_t{400} << 20) / layer_bytes + 1;
-    const std::vector<uint16_t> kv = halves(2 * values * n_layer);
-    const std::vector<float> q = ramp(static_cast<size_t>(n_head * dim));
-    std::vector<float> out(q.size());
-    std::vector<float> partial(cache_attention_partial_size(n_head, dim, nth));
+/// A ring of layers' caches, so that each comes from memory, and a query to the one in turn.
+struct CacheRing {
+    int n_head_kv;
+    size_t row_bytes;
+    size_t tensor_bytes;
+    size_t n_layer;
+    std::vector<uint16_t> kv;  // [n_layer][2][tensor_bytes / 2]
+    std::vector<float> q;
+    std::vector<CacheHead> heads;
     CacheQuery query;
-    query.q = q.data();
-    query.n_entry = entries;
-    query.n_head = n_head;
-    query.n_head_kv = n_head_kv;
-    query.head_dim = dim;
-    query.scale = 1.0F / std::sqrt(static_cast<float>(dim));
     size_t layer = 0;
-    for (auto _ : state) {
-        const uint16_t* k = kv.data() + layer * 2 * values;
-        const auto row_bytes = static_cast<size_t>(dim) * 2;
-        query.k = {k, KvType::f16, row_bytes, row_bytes * static_cast<size_t>(entries)};
-        query.v = {k + values, KvType::f16, row_bytes, row_bytes * static_cast<size_t>(entries)};
-        crew(nth).run([&](int ith) { cache_attention_partial(query, partial.data(), ith, nth); });
-        cache_attention_merge(partial.data(), n_head, dim, nth, out.data(), 0, 1);
-        layer = (layer + 1) % n_layer;
+
+    // Arguments: type of K and V (0: f32, 1: f16, 2: q8_0), entries, head_dim, n_head, n_head_kv, threads, whether
+    // heads differ in length: from 1 / n_head_kv of `entries` to nearly twice as many, the same in all.
+    explicit CacheRing(const benchmark::State& state)
+        : n_head_kv(static_cast<int>(state.range(4))),
+          row_bytes(kv_row_size(static_cast<KvType>(state.range(0)), static_cast<int>(state.range(2)))),
+          tensor_bytes(row_bytes * static_cast<size_t>(state.range(1) * n_head_kv)),
+          n_layer((size_t{400} << 20) / (2 * tensor_bytes) + 1),
+          kv(halves(tensor_bytes * n_layer)),
+          q(ramp(static_cast<size_t>(state.range(3) * state.range(2)))) {
+        const int entries = static_cast<int>(state.range(1));
+        int64_t row = 0;
+        for (int head = 0; head < n_head_kv; ++head) {
+            const int n_entry = state.range(6) != 0 ? entries * (2 * head + 1) / n_head_kv : entries;
+            heads.push_back({row, n_entry, nullptr});
+            row += n_entry;
+        }
+        query.q = q.data();
+        query.k.type = query.v.type = static_cast<KvType>(state.range(0));
+        query.k.row_stride = query.v.row_stride = row_bytes;
+        query.heads = heads.data();
+        query.n_head = static_cast<int>(state.range(3));
+        query.n_head_kv = n_head_kv;
+        query.head_dim = static_cast<int>(state.range(2));
+        query.scale = 1.0F / std::sqrt(static_cast<float>(query.head_dim));
     }
-    const double total = static_cast<double>(layer_bytes) * static_cast<double>(state.iterations());
+
+    const CacheQuery& next() {
+        const uint16_t* k = kv.data() + layer * tensor_bytes;  // 2-byte words: K and V of a layer are tensor_bytes
+        query.k.data = k;
+        query.v.data = k + tensor_bytes / 2;
+        layer = (layer + 1) % n_layer;
+        return query;
+    }
+};
+
+void report_read(benchmark::State& state, size_t bytes, int nth) {
+    const double total = static_cast<double>(bytes) * static_cast<double>(state.iterations());
     state.counters["GB/s"] = benchmark::Counter(total * 1e-9, benchmark::Counter::kIsRate);
     state.counters["of_read"] =
         benchmark::Counter(total / peak_bandwidth(size_t{400} << 20, nth), benchmark::Counter::kIsRate);
 }
 
-// Arguments: rows, head_dim, n_head, n_head_kv, window, threads.
-void bench_window(benchmark::State& state) {
-    const int rows = static_cast<int>(state.range(0));
-    const int dim = static_cast<int>(state.range(1));
-    const int n_head = static_cast<int>(state.range(2));
-    const int n_head_kv = static_cast<int>(state.range(3));
-    const int window = static_cast<int>(state.range(4));
+void bench_cache(benchmark::State& state) {
+    CacheRing ring(state);
     const int nth = static_cast<int>(state.range(5));
-    const std::vector<uint16_t> k = halves(static_cast<size_t>(rows) * static_cast<size_t>(n_head_kv * dim));
-    const std::vector<float> q = ramp(static_cast<size_t>(window * n_head * dim));
-    std::vector<float> sums(static_cast<size_t>(n_head) * static_cast<size_t>(rows - window));
-    const auto head_bytes = static_cast<size_t>(dim) * 2;
-    const WindowQueries queries{
-        q.data(), {k.data(), KvType::f16, head_bytes * static_cast<size_t>(n_head_kv), head_bytes},
-        rows,     window,
-        n_head,   n_head_kv,
-        dim,      1.0F / std::sqrt(static_cast<float>(dim))};
+    const CacheQuery& shape = ring.query;
+    std::vector<float> out(ring.q.size());
+    std::vector<float> partial(cache_attention_partial_size(shape.n_head, shape.head_dim, nth));
     for (auto _ : state) {
-        crew(nth).run([&](int ith) { window_scores(queries, sums.data(), ith, nth); });
+        const CacheQuery& query = ring.next();
+        crew(nth).run([&](int ith) { cache_attention_partial(query, partial.data(), ith, nth); });
+        cache_attention_merge(partial.data(), shape.n_head, shape.head_dim, nth, out.data(), 0, 1);
     }
-    report_flops(state, 2.0 * rows * window * n_head * dim, GemmType::f32, nth);
+    report_read(state, 2 * ring.tensor_bytes, nth);
+}
+
+void bench_cache_weights(benchmark::State& state) {
+    CacheRing ring(state);
+    const int nth = static_cast<int>(state.range(5));
+    const auto stride = static_cast<size_t>(2 * state.range(1));
+    std::vector<float> weights(static_cast<size_t>(ring.query.n_head) * stride);
+    for (auto _ : state) {
+        const CacheQuery& query = ring.next();
+        crew(nth).run([&](int ith) { cache_attention_weights(query, weights.data(), stride, ith, nth); });
+    }
+    report_read(state, ring.tensor_bytes, nth);
+}
+
+/// One layer's keys and the queries of its last rows, all causal. Arguments: rows, head_dim, n_head, n_head_kv,
+/// queries, threads. Counts the operations that the mask leaves.
+struct ScoredLayer {
+    std::vector<uint16_t> k;
+    std::vector<float> q;
+    ScoreQueries queries;
+    double operations = 0;
+
+    explicit ScoredLayer(const benchmark::State& state) {
+        const int dim = static_cast<int>(state.range(1));
+        queries.n_rows = static_cast<int>(state.range(0));
+        queries.n_head = static_cast<int>(state.range(2));
+        queries.n_head_kv = static_cast<int>(state.range(3));
+        queries.n_query = static_cast<int>(state.range(4));
+        queries.n_col = queries.n_rows;
+        queries.head_dim = dim;
+        queries.scale = 1.0F / std::sqrt(static_cast<float>(dim));
+        k = halves(static_cast<size_t>(queries.n_rows) * static_cast<size_t>(queries.n_head_kv * dim));
+        q = ramp(static_cast<size_t>(queries.n_query) * static_cast<size_t>(queries.n_head * dim));
+        const auto head_bytes = static_cast<size_t>(dim) * 2;
+        queries.q = q.data();
+        queries.k = {k.data(), KvType::f16, head_bytes * static_cast<size_t>(queries.n_head_kv), head_bytes};
+        const double keys = queries.n_rows - 0.5 * (queries.n_query - 1);  // that a query sees
+        operations = 2.0 * queries.n_query * keys * queries.n_head * dim;
+    }
+};
+
+void bench_key_scores(benchmark::State& state) {
+    const ScoredLayer layer(state);
+    const int nth = static_cast<int>(state.range(5));
+    std::vector<float> sums(static_cast<size_t>(layer.queries.n_head) * static_cast<size_t>(layer.queries.n_col));
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) { key_scores(layer.queries, sums.data(), ith, nth); });
+    }
+    report_flops(state, layer.operations, GemmType::f32, nth);
+}
+
+void bench_mean_attention(benchmark::State& state) {
+    const ScoredLayer layer(state);
+    const int nth = static_cast<int>(state.range(5));
+    std::vector<float> mean(static_cast<size_t>(layer.queries.n_query) * static_cast<size_t>(layer.queries.n_rows));
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) { mean_attention(layer.queries, mean.data(), ith, nth); });
+    }
+    report_flops(state, layer.operations, GemmType::f32, nth);
 }
 
 void linear_shapes(benchmark::internal::Benchmark* b) {
@@ -335,19 +402,32 @@ void prefill_shapes(benchmark::internal::Benchmark* b) {
 }
 
 void cache_shapes(benchmark::internal::Benchmark* b) {
-    b->ArgNames({"entries", "dim", "heads", "kv_heads", "threads"});
+    b->ArgNames({"type", "entries", "dim", "heads", "kv_heads", "threads", "ragged"});
     for (const int nth : {1, 2}) {
-        b->Args({8192, 64, 9, 3, nth});
-        b->Args({8192, 128, 32, 8, nth});
-        b->Args({800, 64, 9, 3, nth});
+        for (const KvType type : {KvType::f16, KvType::q8_0}) {
+            b->Args({static_cast<int64_t>(type), 8192, 64, 9, 3, nth, 0});
+            b->Args({static_cast<int64_t>(type), 8192, 128, 32, 8, nth, 0});
+            b->Args({static_cast<int64_t>(type), 800, 64, 9, 3, nth, 0});
+        }
+        b->Args({static_cast<int64_t>(KvType::f16), 8192, 64, 9, 3, nth, 1});
+        b->Args({static_cast<int64_t>(KvType::f16), 800, 64, 9, 9, nth, 1});  // cached for each query head
     }
 }
 
-void window_shapes(benchmark::internal::Benchmark* b) {
-    b->ArgNames({"rows", "dim", "heads", "kv_heads", "window", "threads"});
+void score_shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"rows", "dim", "heads", "kv_heads", "queries", "threads"});
     for (const int nth : {1, 2}) {
         b->Args({4096, 64, 9, 3, 8, nth});
         b->Args({8192, 128, 32, 8, 8, nth});
+        b->Args({8000, 64, 9, 3, 1600, nth});  // a fifth of the rows, as PyramidInfer
+        b->Args({8000, 64, 9, 3, 8000, nth});  // all of them, as H2O
+    }
+}
+
+void mean_shapes(benchmark::internal::Benchmark* b) {
+    b->ArgNames({"rows", "dim", "heads", "kv_heads", "queries", "threads"});
+    for (const int nth : {1, 2}) {
+        b->Args({8000, 64, 9, 3, 1600, nth});
     }
 }
 
@@ -367,7 +447,17 @@ BENCHMARK(bench_prefill)
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(bench_cache)->Name("cache_attention")->Apply(cache_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
-BENCHMARK(bench_window)->Name("window_scores")->Apply(window_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_cache_weights)
+    ->Name("cache_attention_weights")
+    ->Apply(cache_shapes)
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_key_scores)->Name("key_scores")->Apply(score_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_mean_attention)
+    ->Name("mean_attention")
+    ->Apply(mean_shapes)
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 
 [[maybe_unused]] const bool context_added = [] {
     benchmark::AddCustomContext("products", gemm_description());

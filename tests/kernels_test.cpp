@@ -1,6 +1,7 @@
 // Every CPU kernel against a plain loop in double precision, over shapes that hit each edge: ragged sizes, groups of
 // any number of heads, strides, sparse rows, windows, more threads than work, threads one by one and at once.
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,8 +17,10 @@
 #include "fastkv/error.h"
 #include "kernels/cache_attention.h"
 #include "kernels/gemm.h"
+#include "kernels/key_scores.h"
 #include "kernels/prefill_attention.h"
-#include "kernels/window_scores.h"
+#include "kernels/simd.h"
+#include "kernels/vector_ops.h"
 
 namespace fastkv::kernels {
 namespace {
@@ -78,51 +81,90 @@ void run_threads(int nth, Threads how, const std::function<void(int)>& work) {
     }
 }
 
-/// K or V of one layer in memory of either type, with gaps between rows and heads.
+/// K or V of one layer in memory of any type, with gaps between rows and heads, and what its numbers stand for.
 struct Kv {
     KvType type = KvType::f16;
     int n_head = 0;
     int n_row = 0;
     int dim = 0;
-    size_t row_values = 0;   // stride
-    size_t head_values = 0;  // stride
-    std::vector<float> floats;
-    std::vector<uint16_t> halves;
+    size_t row_stride = 0;
+    size_t head_stride = 0;
+    std::vector<std::byte> bytes;
+    std::vector<double> values;  // [n_head][n_row][dim]
 
     Kv(KvType kv_type, int heads, int rows, int head_dim, unsigned seed, bool rows_outermost, float scale = 1.0F)
         : type(kv_type), n_head(heads), n_row(rows), dim(head_dim) {
         // Either [row][head][dim] with a gap behind each row, or [head][row][dim].
-        row_values = static_cast<size_t>(rows_outermost ? heads * head_dim + 3 : head_dim);
-        head_values = static_cast<size_t>(rows_outermost ? head_dim : rows * head_dim);
-        const size_t size = static_cast<size_t>(rows) * static_cast<size_t>(heads * head_dim + 3);
-        if (type == KvType::f32) {
-            floats = random_floats(size, seed, scale);
-        } else {
-            halves = random_halves(size, seed);
+        constexpr size_t gap = 12;
+        const size_t row_size = kv_row_size(type, dim);
+        row_stride = rows_outermost ? static_cast<size_t>(heads) * row_size + gap : row_size;
+        head_stride = rows_outermost ? row_size : static_cast<size_t>(rows) * row_size;
+        bytes.resize(static_cast<size_t>(rows) * (static_cast<size_t>(heads) * row_size + gap));
+        values.resize(static_cast<size_t>(heads * rows * head_dim));
+        for (int head = 0; head < heads; ++head) {
+            for (int row = 0; row < rows; ++row) {
+                const size_t index = static_cast<size_t>(head * rows + row);
+                fill_row(&bytes[static_cast<size_t>(head) * head_stride + static_cast<size_t>(row) * row_stride],
+                         &values[index * static_cast<size_t>(dim)], seed * 1000003U + static_cast<unsigned>(index),
+                         scale);
+            }
         }
     }
 
-    double at(int head, int row, int i) const {
-        const size_t index =
-            static_cast<size_t>(head) * head_values + static_cast<size_t>(row) * row_values + static_cast<size_t>(i);
-        return type == KvType::f32 ? static_cast<double>(floats[index]) : half_value(halves[index]);
-    }
+    double at(int head, int row, int i) const { return values[static_cast<size_t>((head * n_row + row) * dim + i)]; }
 
-    KvView view() const {
-        const size_t size = kv_type_size(type);
-        const void* data = type == KvType::f32 ? static_cast<const void*>(floats.data()) : halves.data();
-        return {data, type, row_values * size, head_values * size};
+    KvView view() const { return {bytes.data(), type, row_stride, head_stride}; }
+
+  private:
+    void fill_row(std::byte* target, double* value, unsigned seed, float scale) const {
+        const auto n = static_cast<size_t>(dim);
+        if (type == KvType::f32) {
+            const std::vector<float> floats = random_floats(n, seed, scale);
+            std::memcpy(target, floats.data(), n * sizeof(float));
+            std::copy(floats.begin(), floats.end(), value);
+        } else if (type == KvType::f16) {
+            const std::vector<uint16_t> halves = random_halves(n, seed);
+            std::memcpy(target, halves.data(), n * sizeof(uint16_t));
+            std::transform(halves.begin(), halves.end(), value, half_value);
+        } else {
+            std::mt19937 generator(seed);
+            for (size_t i = 0; i < n; i += 32, target += 34) {  // a scale between 2^-6 and 2^-5, then 32 bytes
+                const auto d = static_cast<uint16_t>(9U << 10 | (generator() & 0x3FFU));
+                std::memcpy(target, &d, sizeof(d));
+                for (size_t j = 0; j < 32; ++j) {
+                    const auto q = static_cast<int8_t>(static_cast<int>(generator() & 0xFFU) - 128);
+                    std::memcpy(target + 2 + j, &q, sizeof(q));
+                    value[i + j] = half_value(d) * q;
+                }
+            }
+        }
     }
 };
 
-/// Attention of one query head over the keys that `sees` admits, in double precision.
+/// Runs `check` with every set of vector instructions that was compiled and that this processor has.
+void on_every_target(const std::function<void()>& check) {
+    for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+        hwy::SetSupportedTargetsForTest(target);
+        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        SCOPED_TRACE(simd_target());
+        check();
+        if (testing::Test::HasFatalFailure()) {
+            break;
+        }
+    }
+    hwy::SetSupportedTargetsForTest(0);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+/// Attention of one query head over those of the rows from first_row on that `sees` admits, in double precision.
 struct Attention {
     std::vector<double> out;
-    double max_value = 0;      ///< largest |v| that takes part
-    double max_score_sum = 0;  ///< largest scale·Σ|q·k|, what rounding errors of scores are relative to
+    std::vector<double> weights;  // of the rows, 0 for hidden ones
+    double max_value = 0;         ///< largest |v| that takes part
+    double max_score_sum = 0;     ///< largest scale·Σ|q·k|, what rounding errors of scores are relative to
 };
 
-Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int n_row, double scale,
+Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int first_row, int n_row, double scale,
                  const std::function<bool(int)>& sees) {
     Attention result;
     result.out.assign(static_cast<size_t>(k.dim), 0.0);
@@ -135,9 +177,9 @@ Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int n_ro
         double dot = 0;
         double magnitude = 0;
         for (int i = 0; i < k.dim; ++i) {
-            dot += static_cast<double>(q[i]) * k.at(head_kv, j, i);
-            magnitude += std::abs(static_cast<double>(q[i]) * k.at(head_kv, j, i));
-            result.max_value = std::max(result.max_value, std::abs(v.at(head_kv, j, i)));
+            dot += static_cast<double>(q[i]) * k.at(head_kv, first_row + j, i);
+            magnitude += std::abs(static_cast<double>(q[i]) * k.at(head_kv, first_row + j, i));
+            result.max_value = std::max(result.max_value, std::abs(v.at(head_kv, first_row + j, i)));
         }
         scores[static_cast<size_t>(j)] = dot * scale;
         max = std::max(max, dot * scale);
@@ -148,11 +190,14 @@ Attention attend(const float* q, const Kv& k, const Kv& v, int head_kv, int n_ro
         const double p = std::exp(scores[static_cast<size_t>(j)] - max);
         sum += p;
         for (int i = 0; p > 0 && i < k.dim; ++i) {
-            result.out[static_cast<size_t>(i)] += p * v.at(head_kv, j, i);
+            result.out[static_cast<size_t>(i)] += p * v.at(head_kv, first_row + j, i);
         }
     }
     for (double& value : result.out) {
         value /= sum;
+    }
+    for (const double score : scores) {
+        result.weights.push_back(std::exp(score - max) / sum);
     }
     return result;
 }
@@ -168,6 +213,42 @@ double tolerance(GemmType type, const Attention& reference) {
         (type == GemmType::bf16 ? 2.01 * u : 0.0) * reference.max_score_sum + 1e-6 * reference.max_score_sum;
     const double rounding = type == GemmType::bf16 ? 2.01 * u : 0.0;
     return (std::expm1(2 * score_error) + rounding + 2e-6) * reference.max_value;
+}
+
+// ---- stored rows ---------------------------------------------------------------------------------------------
+
+TEST(KvRow, HasTheSizeOfItsType) {
+    EXPECT_EQ(kv_row_size(KvType::f32, 20), 80U);
+    EXPECT_EQ(kv_row_size(KvType::f16, 20), 40U);
+    EXPECT_EQ(kv_row_size(KvType::q8_0, 32), 34U);
+    EXPECT_EQ(kv_row_size(KvType::q8_0, 128), 136U);
+}
+
+TEST(KvRow, ConvertsFromEveryType) {
+    for (const KvType type : {KvType::f32, KvType::f16, KvType::q8_0}) {
+        for (const int dim : {32, 96, 20}) {
+            if (type == KvType::q8_0 && dim % 32 != 0) {
+                continue;
+            }
+            const Kv kv(type, 1, 1, dim, 7, false);
+            const auto n_padded = static_cast<size_t>(dim) + 12;
+            on_every_target([&] {
+                std::vector<float> floats(n_padded, -1.0F);
+                convert_kv_row(kv.bytes.data(), type, dim, GemmType::f32, floats.data(), dim + 12);
+                std::vector<uint16_t> shorts(n_padded, 1);
+                convert_kv_row(kv.bytes.data(), type, dim, GemmType::bf16, shorts.data(), dim + 12);
+                for (size_t i = 0; i < n_padded; ++i) {
+                    // Scale times integer: 11 and 7 bits, exact in float32.
+                    const auto expected = i < static_cast<size_t>(dim) ? static_cast<float>(kv.values[i]) : 0.0F;
+                    ASSERT_EQ(floats[i], expected) << i;
+                    const uint32_t bits = uint32_t{shorts[i]} << 16;
+                    float value = 0;
+                    std::memcpy(&value, &bits, sizeof(value));
+                    ASSERT_EQ(value, to_bf16(expected)) << i;
+                }
+            });
+        }
+    }
 }
 
 // ---- linear --------------------------------------------------------------------------------------------------
@@ -299,11 +380,19 @@ struct PrefillCase {
     bool rows_outermost;
 };
 
+std::string name_of(KvType type) {
+    switch (type) {
+        case KvType::f32: return "f32";
+        case KvType::f16: return "f16";
+        case KvType::q8_0: break;
+    }
+    return "q8_0";
+}
+
 std::string describe(const PrefillCase& c) {
     return "d" + std::to_string(c.head_dim) + "_hk" + std::to_string(c.n_head_kv) + "_g" + std::to_string(c.group) +
            "_rows" + std::to_string(c.n_row) + "_q" + std::to_string(c.n_query) + "_w" + std::to_string(c.window) +
-           "_nth" + std::to_string(c.nth) + (c.kv_type == KvType::f16 ? "_f16" : "_f32") +
-           (c.rows_outermost ? "_interleaved" : "");
+           "_nth" + std::to_string(c.nth) + "_" + name_of(c.kv_type) + (c.rows_outermost ? "_interleaved" : "");
 }
 
 /// `n` ascending rows among n_row, the last one always.
@@ -372,7 +461,7 @@ struct PrefillSetup {
             (static_cast<size_t>(query) * static_cast<size_t>(queries.n_head) + static_cast<size_t>(head)) *
             static_cast<size_t>(shape.head_dim);
         return attend(
-            q.data() + offset, k, v, head / shape.group, own + 1, static_cast<double>(queries.scale), [&](int j) {
+            q.data() + offset, k, v, head / shape.group, 0, own + 1, static_cast<double>(queries.scale), [&](int j) {
                 return shape.window == 0 || own_position - key_position[static_cast<size_t>(j)] < shape.window;
             });
     }
@@ -413,6 +502,7 @@ constexpr Threads seq = Threads::one_by_one;
 constexpr Threads par = Threads::at_once;
 constexpr KvType f16 = KvType::f16;
 constexpr KvType f32 = KvType::f32;
+constexpr KvType q8_0 = KvType::q8_0;
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
                          testing::Combine(testing::Values(GemmType::f32, GemmType::bf16),
@@ -427,6 +517,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
                                                           PrefillCase{100, 1, 8, 130, 130, 0, 1, seq, f32, true},
                                                           PrefillCase{256, 1, 1, 70, 70, 0, 2, seq, f16, false},
                                                           PrefillCase{9, 1, 300, 5, 5, 0, 2, seq, f32, false},
+                                                          PrefillCase{64, 2, 3, 300, 300, 0, 2, par, q8_0, true},
+                                                          PrefillCase{96, 1, 2, 150, 150, 0, 3, seq, q8_0, false},
                                                           // token selection: queries are a sparse subset of the keys
                                                           PrefillCase{64, 3, 3, 1400, 280, 0, 2, par, f16, true},
                                                           PrefillCase{20, 1, 7, 777, 40, 0, 3, seq, f32, false},
@@ -476,7 +568,7 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
     fresh.run(GemmType::f32, 1, seq);
     PrefillSetup again(shape);
     Kv poison(KvType::f32, 1, 300, 32, 9, false);
-    std::fill(poison.floats.begin(), poison.floats.end(), std::numeric_limits<float>::quiet_NaN());
+    std::fill(poison.bytes.begin(), poison.bytes.end(), std::byte{0xFF});  // NaN
     PackedKv packed(GemmType::f32, 32, 1, 300);
     packed.pack(poison.view(), poison.view(), 300, 0, 1);
     packed.pack(again.k.view(), again.v.view(), shape.n_row, 0, 1);
@@ -487,91 +579,182 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
 // ---- cache attention -----------------------------------------------------------------------------------------
 
 struct CacheCase {
-    int head_dim, n_head_kv, group, n_entry, window, nth;
+    int head_dim, group;
+    std::vector<int> n_entry;  // of each cached head
+    int window, nth;
     Threads how;
-    KvType kv_type;
-    bool rows_outermost;
+    KvType k_type, v_type;
+};
+
+/// A cache whose heads have lengths and places of their own, in an order unlike that of their rows, and a query to it.
+struct CacheSetup {
+    const CacheCase& shape;
+    Kv k;
+    Kv v;
+    std::vector<float> q;
+    std::vector<std::vector<int32_t>> positions;
+    std::vector<CacheHead> heads;
+    CacheQuery query;
+
+    explicit CacheSetup(const CacheCase& c)
+        : shape(c), k(c.k_type, 1, n_row(c), c.head_dim, 3, true), v(c.v_type, 1, n_row(c), c.head_dim, 4, true) {
+        const int n_head_kv = static_cast<int>(c.n_entry.size());
+        const int longest = *std::max_element(c.n_entry.begin(), c.n_entry.end());
+        q = random_floats(static_cast<size_t>(n_head_kv * c.group * c.head_dim), 5);
+        int64_t row = n_row(c);
+        for (int h = 0; h < n_head_kv; ++h) {
+            const int n = c.n_entry[static_cast<size_t>(h)];
+            row -= n + gap;  // the last head first
+            positions.push_back(shuffled_positions(n, 3 * longest, static_cast<unsigned>(h)));
+            heads.push_back({row, n, positions.back().data()});
+        }
+        query = {.q = q.data(),
+                 .k = {k.bytes.data(), c.k_type, k.row_stride},
+                 .v = {v.bytes.data(), c.v_type, v.row_stride},
+                 .heads = heads.data(),
+                 .query_position = 3 * longest,
+                 .n_head = n_head_kv * c.group,
+                 .n_head_kv = n_head_kv,
+                 .head_dim = c.head_dim,
+                 .scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim)),
+                 .sliding_window = c.window};
+    }
+
+    bool sees(int head_kv, int j) const {
+        return shape.window == 0 ||
+               query.query_position - positions[static_cast<size_t>(head_kv)][static_cast<size_t>(j)] < shape.window;
+    }
+
+    /// Of a query head, in double precision.
+    Attention expected(int head) const {
+        const int head_kv = head / shape.group;
+        const CacheHead& cached = heads[static_cast<size_t>(head_kv)];
+        return attend(q.data() + head * shape.head_dim, k, v, 0, static_cast<int>(cached.first_row), cached.n_entry,
+                      static_cast<double>(query.scale), [&](int j) { return sees(head_kv, j); });
+    }
+
+  private:
+    static constexpr int gap = 3;  // rows behind each head that belong to nobody
+
+    static int n_row(const CacheCase& c) {
+        int rows = 0;
+        for (const int n : c.n_entry) {
+            rows += n + gap;
+        }
+        return rows;
+    }
+
+    /// Positions up to `last`, that of the query itself, in no order.
+    static std::vector<int32_t> shuffled_positions(int n, int last, unsigned seed) {
+        std::vector<int32_t> positions(static_cast<size_t>(n));
+        for (int j = 0; j < n; ++j) {
+            positions[static_cast<size_t>(j)] = last - 3 * j - (j > 0 ? (j + static_cast<int>(seed)) % 3 : 0);
+        }
+        std::shuffle(positions.begin(), positions.end(), std::mt19937(seed));
+        return positions;
+    }
 };
 
 class Cache : public testing::TestWithParam<CacheCase> {};
 
 TEST_P(Cache, EqualsPlainLoop) {
     const CacheCase& c = GetParam();
-    const int n_head = c.n_head_kv * c.group;
-    const Kv k(c.kv_type, c.n_head_kv, c.n_entry, c.head_dim, 3, c.rows_outermost);
-    const Kv v(c.kv_type, c.n_head_kv, c.n_entry, c.head_dim, 4, c.rows_outermost);
-    const std::vector<float> q = random_floats(static_cast<size_t>(n_head * c.head_dim), 5);
-    const int stride = c.n_entry + 2;
-    std::vector<int32_t> position(static_cast<size_t>(c.n_head_kv * stride));
-    for (int h = 0; h < c.n_head_kv; ++h) {
-        for (int j = 0; j < c.n_entry; ++j) {  // gaps differ between heads; the last entry is the query's own
-            position[static_cast<size_t>(h * stride + j)] = 3 * j + (j + h) % 3 - 2;
-        }
-        position[static_cast<size_t>(h * stride + c.n_entry - 1)] = 3 * c.n_entry;
-    }
-    CacheQuery query;
-    query.q = q.data();
-    query.k = k.view();
-    query.v = v.view();
-    query.position = position.data();
-    query.position_stride = stride;
-    query.query_position = 3 * c.n_entry;
-    query.n_entry = c.n_entry;
-    query.n_head = n_head;
-    query.n_head_kv = c.n_head_kv;
-    query.head_dim = c.head_dim;
-    query.scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
-    query.sliding_window = c.window;
-
-    std::vector<float> partial(cache_attention_partial_size(n_head, c.head_dim, c.nth),
-                               std::numeric_limits<float>::quiet_NaN());
-    std::vector<float> out(q.size(), std::numeric_limits<float>::quiet_NaN());
-    run_threads(c.nth, c.how, [&](int ith) { cache_attention_partial(query, partial.data(), ith, c.nth); });
-    run_threads(c.nth, c.how, [&](int ith) {
-        cache_attention_merge(partial.data(), n_head, c.head_dim, c.nth, out.data(), ith, c.nth);
-    });
+    const CacheSetup setup(c);
+    const int n_head = setup.query.n_head;
+    std::vector<Attention> expected;
     for (int head = 0; head < n_head; ++head) {
-        const int head_kv = head / c.group;
-        const Attention reference = attend(
-            q.data() + head * c.head_dim, k, v, head_kv, c.n_entry, static_cast<double>(query.scale), [&](int j) {
-                return c.window == 0 ||
-                       query.query_position - position[static_cast<size_t>(head_kv * stride + j)] < c.window;
-            });
-        for (int i = 0; i < c.head_dim; ++i) {
-            ASSERT_NEAR(out[static_cast<size_t>(head * c.head_dim + i)], reference.out[static_cast<size_t>(i)],
-                        tolerance(GemmType::f32, reference))
-                << "head " << head << " component " << i;
-        }
+        expected.push_back(setup.expected(head));
     }
+    on_every_target([&] {
+        std::vector<float> partial(cache_attention_partial_size(n_head, c.head_dim, c.nth),
+                                   std::numeric_limits<float>::quiet_NaN());
+        std::vector<float> out(setup.q.size(), std::numeric_limits<float>::quiet_NaN());
+        run_threads(c.nth, c.how, [&](int ith) { cache_attention_partial(setup.query, partial.data(), ith, c.nth); });
+        run_threads(c.nth, c.how, [&](int ith) {
+            cache_attention_merge(partial.data(), n_head, c.head_dim, c.nth, out.data(), ith, c.nth);
+        });
+        for (int head = 0; head < n_head; ++head) {
+            const Attention& reference = expected[static_cast<size_t>(head)];
+            for (int i = 0; i < c.head_dim; ++i) {
+                ASSERT_NEAR(out[static_cast<size_t>(head * c.head_dim + i)], reference.out[static_cast<size_t>(i)],
+                            tolerance(GemmType::f32, reference))
+                    << "head " << head << " component " << i;
+            }
+        }
+    });
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Cache,
-    testing::Values(CacheCase{64, 3, 3, 1, 0, 1, seq, f16, false}, CacheCase{64, 3, 3, 1, 0, 8, par, f16, false},
-                    CacheCase{64, 3, 3, 5, 0, 8, par, f16, true}, CacheCase{64, 3, 3, 1000, 0, 2, par, f16, false},
-                    CacheCase{128, 8, 4, 333, 0, 3, par, f16, true}, CacheCase{128, 2, 7, 65, 0, 1, seq, f32, true},
-                    CacheCase{20, 2, 3, 129, 0, 2, seq, f16, true}, CacheCase{8, 1, 1, 64, 0, 2, seq, f16, false},
-                    CacheCase{9, 3, 5, 63, 0, 2, seq, f32, true}, CacheCase{80, 1, 8, 200, 0, 3, par, f16, false},
-                    CacheCase{100, 1, 6, 200, 0, 2, seq, f16, false}, CacheCase{256, 1, 2, 100, 0, 2, seq, f16, true},
-                    CacheCase{64, 1, 12, 300, 0, 2, par, f16, false}, CacheCase{64, 3, 3, 700, 500, 3, par, f16, false},
-                    CacheCase{20, 2, 1, 400, 1, 2, seq, f32, false}));
+TEST_P(Cache, GivesTheWeights) {
+    const CacheCase& c = GetParam();
+    const CacheSetup setup(c);
+    const int n_head = setup.query.n_head;
+    const auto stride = static_cast<size_t>(*std::max_element(c.n_entry.begin(), c.n_entry.end())) + 5;
+    std::vector<Attention> expected;
+    for (int head = 0; head < n_head; ++head) {
+        expected.push_back(setup.expected(head));
+    }
+    on_every_target([&] {
+        constexpr float untouched = -12345.0F;
+        std::vector<float> weights(static_cast<size_t>(n_head) * stride, untouched);
+        run_threads(c.nth, c.how,
+                    [&](int ith) { cache_attention_weights(setup.query, weights.data(), stride, ith, c.nth); });
+        for (size_t head = 0; head < expected.size(); ++head) {
+            const Attention& reference = expected[head];
+            // Of a probability's relative error see tolerance().
+            const double error = std::expm1(2e-6 * reference.max_score_sum) + 2e-6;
+            for (size_t j = 0; j < stride; ++j) {
+                const float weight = weights[head * stride + j];
+                if (j >= reference.weights.size()) {
+                    ASSERT_EQ(weight, untouched) << "head " << head << ": wrote beyond the entries, at " << j;
+                } else {
+                    const double value = reference.weights[j];
+                    ASSERT_NEAR(weight, value, error * value + (value > 0 ? 1e-30 : 0))
+                        << "head " << head << " entry " << j;
+                }
+            }
+        }
+    });
+}
+
+using Lengths = std::vector<int>;
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Cache,
+                         testing::Values(CacheCase{64, 3, Lengths{1, 1, 1}, 0, 1, seq, f16, f16},
+                                         CacheCase{64, 3, Lengths{1, 1, 1}, 0, 8, par, f16, f16},
+                                         CacheCase{64, 3, Lengths{5, 5, 5}, 0, 8, par, f16, f16},
+                                         CacheCase{64, 3, Lengths{1000, 1000, 1000}, 0, 2, par, f16, f16},
+                                         CacheCase{128, 4, Lengths(8, 333), 0, 3, par, f16, f16},
+                                         CacheCase{128, 7, Lengths{65, 65}, 0, 1, seq, f32, f32},
+                                         CacheCase{20, 3, Lengths{129, 129}, 0, 2, seq, f16, f16},
+                                         CacheCase{8, 1, Lengths{64}, 0, 2, seq, f16, f16},
+                                         CacheCase{80, 8, Lengths{200}, 0, 3, par, f16, f16},
+                                         CacheCase{100, 6, Lengths{200}, 0, 2, seq, f16, f16},
+                                         CacheCase{256, 2, Lengths{100}, 0, 2, seq, f16, f16},
+                                         CacheCase{64, 12, Lengths{300}, 0, 2, par, f16, f16},
+                                         CacheCase{64, 3, Lengths{700, 700, 700}, 500, 3, par, f16, f16},
+                                         CacheCase{20, 1, Lengths{400, 400}, 1, 2, seq, f32, f32},
+                                         // heads of different length, cached for each query head or for groups
+                                         CacheCase{64, 1, Lengths{1, 700, 64, 3, 65}, 0, 3, par, f16, f16},
+                                         CacheCase{64, 3, Lengths{500, 1, 20}, 0, 2, par, f16, f16},
+                                         CacheCase{9, 5, Lengths{63, 2, 130}, 0, 2, seq, f32, f32},
+                                         CacheCase{128, 4, Lengths{1, 600}, 300, 3, seq, f16, f16},
+                                         CacheCase{20, 2, Lengths{70, 9}, 40, 3, seq, f32, f16},
+                                         // q8_0, also for one of the two only
+                                         CacheCase{64, 3, Lengths{200, 31, 77}, 0, 2, par, q8_0, q8_0},
+                                         CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q8_0, q8_0},
+                                         CacheCase{32, 8, Lengths{77}, 0, 1, seq, q8_0, f16},
+                                         CacheCase{64, 1, Lengths{90, 5}, 0, 2, seq, f16, q8_0}));
 
 TEST(CacheAttention, SurvivesLargeScores) {
-    const Kv k(KvType::f16, 1, 300, 64, 3, false);
-    const Kv v(KvType::f16, 1, 300, 64, 4, false);
-    const std::vector<float> q = random_floats(64, 5, 1e5F);
-    CacheQuery query;
-    query.q = q.data();
-    query.k = k.view();
-    query.v = v.view();
-    query.n_entry = 300;
-    query.n_head = query.n_head_kv = 1;
-    query.head_dim = 64;
-    query.scale = 0.125F;
+    const CacheCase shape{64, 1, {300}, 0, 2, seq, f16, f16};
+    CacheSetup setup(shape);
+    for (float& value : setup.q) {
+        value *= 1e5F;
+    }
     std::vector<float> partial(cache_attention_partial_size(1, 64, 2));
     std::vector<float> out(64);
-    cache_attention_partial(query, partial.data(), 0, 2);
-    cache_attention_partial(query, partial.data(), 1, 2);
+    cache_attention_partial(setup.query, partial.data(), 0, 2);
+    cache_attention_partial(setup.query, partial.data(), 1, 2);
     cache_attention_merge(partial.data(), 1, 64, 2, out.data(), 0, 1);
     for (const float value : out) {
         EXPECT_TRUE(std::isfinite(value));
@@ -579,124 +762,306 @@ TEST(CacheAttention, SurvivesLargeScores) {
     }
 }
 
-// ---- window scores -------------------------------------------------------------------------------------------
+// ---- key scores ----------------------------------------------------------------------------------------------
 
-struct WindowCase {
-    int head_dim, n_head_kv, group, n_row, window, nth;
-    Threads how;
-    KvType kv_type;
-    bool rows_outermost;
+/// Whom the rows see and how they count.
+struct Scoring {
+    bool softmax = true;
+    int first_masked_row = 0;
+    float last_weight = 1;
 };
 
-class Window : public testing::TestWithParam<WindowCase> {};
+constexpr Scoring causal{};
+constexpr Scoring raw{.softmax = false};
 
-std::vector<float> sums_of(const WindowQueries& queries, int nth, Threads how) {
-    const int n_sum = queries.n_rows - queries.window;
-    std::vector<float> sums(static_cast<size_t>(queries.n_head) * static_cast<size_t>(n_sum),
+struct ScoreCase {
+    int head_dim, n_head_kv, group, n_row, n_query, n_col, nth;
+    Threads how;
+    KvType kv_type;
+    Scoring scoring;
+};
+
+/// A layer's keys and the queries of its last rows.
+struct ScoreSetup {
+    const ScoreCase& shape;
+    Kv k;
+    std::vector<float> q;
+    ScoreQueries queries;
+
+    explicit ScoreSetup(const ScoreCase& c, bool rows_outermost = true)
+        : shape(c), k(c.kv_type, c.n_head_kv, c.n_row, c.head_dim, 3, rows_outermost) {
+        const int n_head = c.n_head_kv * c.group;
+        q = random_floats(static_cast<size_t>(c.n_query * n_head * c.head_dim), 5, 0.5F);
+        queries = {.q = q.data(),
+                   .k = k.view(),
+                   .n_rows = c.n_row,
+                   .n_query = c.n_query,
+                   .n_col = c.n_col,
+                   .n_head = n_head,
+                   .n_head_kv = c.n_head_kv,
+                   .head_dim = c.head_dim,
+                   .scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim)),
+                   .softmax = c.scoring.softmax,
+                   .first_masked_row = c.scoring.first_masked_row,
+                   .last_weight = c.scoring.last_weight};
+    }
+
+    /// What a query gives to every row, in double precision, and how far float32 may be off.
+    struct Row {
+        std::vector<double> value;
+        std::vector<double> error;
+    };
+    Row expected(int query, int head) const {
+        const int own = shape.n_row - shape.n_query + query;
+        const bool sees_all = !queries.softmax || own < queries.first_masked_row;
+        const int n_visible = sees_all ? shape.n_row : own + 1;
+        const auto n_row = static_cast<size_t>(shape.n_row);
+        Row row{std::vector<double>(n_row, 0.0), std::vector<double>(n_row, 0.0)};
+        std::vector<double> scores;
+        double largest_score_sum = 0;
+        for (int j = 0; j < n_visible; ++j) {
+            double dot = 0;
+            double magnitude = 0;
+            for (int i = 0; i < shape.head_dim; ++i) {
+                const auto component = static_cast<size_t>((query * queries.n_head + head) * shape.head_dim + i);
+                const double term = static_cast<double>(q[component]) * k.at(head / shape.group, j, i);
+                dot += term;
+                magnitude += std::abs(term);
+            }
+            if (queries.softmax) {
+                scores.push_back(dot * static_cast<double>(queries.scale));
+                largest_score_sum = std::max(largest_score_sum, magnitude * static_cast<double>(queries.scale));
+            } else {
+                row.value[static_cast<size_t>(j)] = dot;
+                row.error[static_cast<size_t>(j)] = 1e-6 * magnitude;
+            }
+        }
+        if (queries.softmax) {
+            const double max = *std::max_element(scores.begin(), scores.end());
+            double total = 0;
+            for (const double score : scores) {
+                total += std::exp(score - max);
+            }
+            for (size_t j = 0; j < scores.size(); ++j) {  // relative: how scores in float32 err, see tolerance()
+                row.value[j] = std::exp(scores[j] - max) / total;
+                row.error[j] = (std::expm1(2e-6 * largest_score_sum) + 2e-6) * row.value[j] + 1e-30;
+            }
+        }
+        return row;
+    }
+};
+
+std::vector<float> sums_of(const ScoreQueries& queries, int nth, Threads how) {
+    std::vector<float> sums(static_cast<size_t>(queries.n_head) * static_cast<size_t>(queries.n_col),
                             std::numeric_limits<float>::quiet_NaN());
-    run_threads(nth, how, [&](int ith) { window_scores(queries, sums.data(), ith, nth); });
+    run_threads(nth, how, [&](int ith) { key_scores(queries, sums.data(), ith, nth); });
     return sums;
 }
 
-TEST_P(Window, EqualsPlainLoop) {
-    const WindowCase& c = GetParam();
-    const int n_head = c.n_head_kv * c.group;
-    const Kv k(c.kv_type, c.n_head_kv, c.n_row, c.head_dim, 3, c.rows_outermost);
-    const std::vector<float> q = random_floats(static_cast<size_t>(c.window * n_head * c.head_dim), 5, 0.5F);
-    const float scale = 1.0F / std::sqrt(static_cast<float>(c.head_dim));
-    const WindowQueries queries{q.data(), k.view(), c.n_row, c.window, n_head, c.n_head_kv, c.head_dim, scale};
-    const std::vector<float> sums = sums_of(queries, c.nth, c.how);
-    const int n_sum = c.n_row - c.window;
-    for (int head = 0; head < n_head; ++head) {
-        std::vector<double> expected(static_cast<size_t>(n_sum), 0.0);
-        double largest_score_sum = 0;
-        for (int i = 0; i < c.window; ++i) {
-            std::vector<double> scores(static_cast<size_t>(n_sum + i + 1));
-            for (size_t j = 0; j < scores.size(); ++j) {
-                double magnitude = 0;
-                for (int l = 0; l < c.head_dim; ++l) {
-                    const double term =
-                        static_cast<double>(q[static_cast<size_t>((i * n_head + head) * c.head_dim + l)]) *
-                        k.at(head / c.group, static_cast<int>(j), l) * static_cast<double>(scale);
-                    scores[j] += term;
-                    magnitude += std::abs(term);
-                }
-                largest_score_sum = std::max(largest_score_sum, magnitude);
+std::vector<float> means_of(const ScoreQueries& queries, int nth, Threads how) {
+    std::vector<float> means(static_cast<size_t>(queries.n_query) * static_cast<size_t>(queries.n_rows),
+                             std::numeric_limits<float>::quiet_NaN());
+    run_threads(nth, how, [&](int ith) { mean_attention(queries, means.data(), ith, nth); });
+    return means;
+}
+
+class KeyScores : public testing::TestWithParam<ScoreCase> {};
+
+TEST_P(KeyScores, EqualsPlainLoop) {
+    const ScoreCase& c = GetParam();
+    const ScoreSetup setup(c);
+    const auto n_col = static_cast<size_t>(c.n_col);
+    std::vector<double> expected(static_cast<size_t>(setup.queries.n_head) * n_col, 0.0);
+    std::vector<double> error(expected.size(), 0.0);
+    for (int head = 0; head < setup.queries.n_head; ++head) {
+        for (int i = 0; i < c.n_query; ++i) {
+            const double weight =
+                c.n_query == 1 ? 1.0 : 1.0 + (static_cast<double>(c.scoring.last_weight) - 1.0) * i / (c.n_query - 1);
+            const ScoreSetup::Row row = setup.expected(i, head);
+            for (size_t j = 0; j < n_col; ++j) {
+                const size_t index = static_cast<size_t>(head) * n_col + j;
+                expected[index] += weight * row.value[j];
+                // A sum of n float32 numbers is off by n·2^-24 of their magnitude.
+                error[index] += weight * (row.error[j] + 6e-8 * (c.n_query + 4) * std::abs(row.value[j]));
             }
-            const double max = *std::max_element(scores.begin(), scores.end());
-            double total = 0;
-            for (double& score : scores) {
-                score = std::exp(score - max);
-                total += score;
-            }
-            for (size_t j = 0; j < expected.size(); ++j) {
-                expected[j] += scores[j] / total;
-            }
-        }
-        for (int j = 0; j < n_sum; ++j) {  // relative: how scores in float32 err, see tolerance()
-            const double value = expected[static_cast<size_t>(j)];
-            ASSERT_NEAR(sums[static_cast<size_t>(head) * static_cast<size_t>(n_sum) + static_cast<size_t>(j)], value,
-                        (2e-6 * largest_score_sum + 2e-6) * value + 1e-30)
-                << "head " << head << " key " << j;
         }
     }
+    on_every_target([&] {
+        const std::vector<float> sums = sums_of(setup.queries, c.nth, c.how);
+        for (size_t index = 0; index < sums.size(); ++index) {
+            ASSERT_NEAR(sums[index], expected[index], error[index])
+                << "head " << index / n_col << " key " << index % n_col;
+        }
+    });
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Shapes, Window,
-    testing::Values(WindowCase{64, 3, 3, 1500, 8, 2, par, f16, true}, WindowCase{64, 3, 3, 9, 8, 3, seq, f16, false},
-                    WindowCase{128, 2, 4, 500, 32, 2, par, f16, true}, WindowCase{20, 2, 7, 200, 1, 3, seq, f32, false},
-                    WindowCase{8, 1, 1, 2, 1, 2, par, f32, false}, WindowCase{100, 1, 8, 129, 7, 5, par, f16, false},
-                    WindowCase{256, 1, 1, 64, 3, 1, seq, f32, true}));
+    Shapes, KeyScores,
+    testing::Values(
+        // the window of FastKV and SnapKV: columns before it
+        ScoreCase{64, 3, 3, 1500, 8, 1492, 2, par, f16, causal}, ScoreCase{64, 3, 3, 9, 8, 1, 3, seq, f16, causal},
+        ScoreCase{128, 2, 4, 500, 32, 468, 2, par, f16, causal}, ScoreCase{20, 2, 7, 200, 1, 199, 3, seq, f32, causal},
+        ScoreCase{8, 1, 1, 2, 1, 1, 2, par, f32, causal}, ScoreCase{100, 1, 8, 129, 7, 122, 5, par, f16, causal},
+        ScoreCase{256, 1, 1, 64, 3, 61, 1, seq, f32, causal}, ScoreCase{64, 2, 3, 300, 8, 292, 2, seq, q8_0, causal},
+        // all columns, few columns
+        ScoreCase{9, 1, 5, 77, 5, 77, 2, seq, f32, causal}, ScoreCase{64, 1, 2, 400, 30, 3, 1, seq, f16, causal},
+        // all rows: several tiles, one key, masked in the last rows only (H2O) or from the middle of a tile on
+        ScoreCase{1, 1, 1, 1, 1, 1, 1, seq, f32, causal}, ScoreCase{64, 3, 3, 200, 200, 192, 3, par, f16, causal},
+        ScoreCase{20, 2, 2, 131, 131, 131, 2, par, f32, causal},
+        ScoreCase{64, 3, 3, 200, 200, 192, 2, par, f16, {.first_masked_row = 192}},
+        ScoreCase{96, 1, 1, 150, 150, 142, 1, seq, q8_0, {.first_masked_row = 142}},
+        ScoreCase{16, 1, 2, 170, 100, 170, 2, seq, f32, {.first_masked_row = 111}},
+        ScoreCase{16, 2, 70, 20, 3, 20, 3, seq, f32, causal},  // more heads in a group than rows in a tile
+        // later queries weigh more (PyramidInfer)
+        ScoreCase{64, 3, 3, 250, 51, 199, 2, par, f16, {.last_weight = 1.2F}},
+        ScoreCase{20, 1, 3, 100, 2, 98, 1, seq, f32, {.last_weight = 1.2F}},
+        ScoreCase{20, 1, 3, 100, 1, 99, 2, seq, f32, {.last_weight = 1.2F}},
+        // raw (GemFilter)
+        ScoreCase{64, 3, 3, 500, 1, 500, 3, par, f16, raw}, ScoreCase{20, 2, 1, 65, 9, 40, 1, seq, f32, raw},
+        ScoreCase{32, 1, 4, 130, 130, 100, 2, seq, q8_0, {.softmax = false, .last_weight = 2.0F}}));
 
-// The vector that the project's reference text gives for window sums before pooling.
-TEST(WindowScores, GivesThePublishedVector) {
-    constexpr int n_head = 4;
-    constexpr int n_head_kv = 2;
-    constexpr int dim = 4;
-    constexpr int n_row = 12;
-    constexpr int window = 2;
-    std::vector<float> q(window * n_head * dim);
-    std::vector<float> k(n_head_kv * n_row * dim);
-    for (int i = 0; i < window; ++i) {
-        for (int h = 0; h < n_head; ++h) {
-            for (int e = 0; e < dim; ++e) {
-                const double angle = 0.9 * h + 0.37 * (n_row - window + i) + 1.3 * e + 0.2;
-                q[static_cast<size_t>((i * n_head + h) * dim + e)] = static_cast<float>(2 * std::sin(angle));
+class MeanAttention : public testing::TestWithParam<ScoreCase> {};
+
+TEST_P(MeanAttention, EqualsPlainLoop) {
+    const ScoreCase& c = GetParam();
+    const ScoreSetup setup(c, false);
+    const int n_head = setup.queries.n_head;
+    const auto n_row = static_cast<size_t>(c.n_row);
+    std::vector<double> expected(static_cast<size_t>(c.n_query) * n_row, 0.0);
+    std::vector<double> error(expected.size(), 0.0);
+    for (int i = 0; i < c.n_query; ++i) {
+        for (int head = 0; head < n_head; ++head) {
+            const ScoreSetup::Row row = setup.expected(i, head);
+            for (size_t j = 0; j < n_row; ++j) {
+                expected[static_cast<size_t>(i) * n_row + j] += row.value[j] / n_head;
+                error[static_cast<size_t>(i) * n_row + j] += (row.error[j] + 1e-6 * row.value[j]) / n_head;
             }
         }
     }
-    for (int g = 0; g < n_head_kv; ++g) {
-        for (int j = 0; j < n_row; ++j) {
-            for (int e = 0; e < dim; ++e) {
-                const double angle = 1.1 * g + 0.53 * j * (1 + 0.1 * e) - 0.4 * e;
-                k[static_cast<size_t>((g * n_row + j) * dim + e)] = static_cast<float>(2 * std::cos(angle));
+    on_every_target([&] {
+        const std::vector<float> means = means_of(setup.queries, c.nth, c.how);
+        for (size_t index = 0; index < means.size(); ++index) {  // exactly 0 for hidden keys
+            ASSERT_NEAR(means[index], expected[index], error[index])
+                << "query " << index / n_row << " key " << index % n_row;
+        }
+    });
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, MeanAttention,
+                         testing::Values(ScoreCase{64, 3, 3, 300, 61, 300, 2, par, f16, causal},
+                                         ScoreCase{20, 2, 7, 130, 1, 130, 3, seq, f32, causal},
+                                         ScoreCase{128, 1, 4, 150, 150, 150, 3, par, f16, causal},
+                                         ScoreCase{9, 3, 1, 65, 64, 65, 1, seq, f32, causal},
+                                         ScoreCase{8, 1, 1, 1, 1, 1, 2, seq, f32, causal},
+                                         ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q8_0, causal}));
+
+/// The layer that the project's reference text gives test vectors for: 12 rows, 4 query heads, 2 key/value heads.
+struct PublishedLayer {
+    static constexpr int n_head = 4;
+    static constexpr int n_head_kv = 2;
+    static constexpr int dim = 4;
+    static constexpr int n_row = 12;
+    std::vector<float> q;  // [n_row][n_head][dim]
+    std::vector<float> k;  // [n_head_kv][n_row][dim]
+
+    PublishedLayer() {
+        for (int i = 0; i < n_row; ++i) {
+            for (int h = 0; h < n_head; ++h) {
+                for (int e = 0; e < dim; ++e) {
+                    q.push_back(static_cast<float>(2 * std::sin(0.9 * h + 0.37 * i + 1.3 * e + 0.2)));
+                }
+            }
+        }
+        for (int g = 0; g < n_head_kv; ++g) {
+            for (int j = 0; j < n_row; ++j) {
+                for (int e = 0; e < dim; ++e) {
+                    k.push_back(static_cast<float>(2 * std::cos(1.1 * g + 0.53 * j * (1 + 0.1 * e) - 0.4 * e)));
+                }
             }
         }
     }
-    const KvView view{k.data(), KvType::f32, dim * sizeof(float), n_row * dim * sizeof(float)};
-    const std::vector<float> sums =
-        sums_of({q.data(), view, n_row, window, n_head, n_head_kv, dim, 0.5F}, 2, Threads::one_by_one);
-    const std::vector<double> head_0 = {0.016862, 0.066056, 0.206276, 0.358548, 0.347332,
-                                        0.241060, 0.162895, 0.132651, 0.135043, 0.147776};
-    const std::vector<double> head_2 = {0.422144, 0.194855, 0.066154, 0.024685, 0.014699,
-                                        0.016489, 0.032283, 0.085937, 0.221199, 0.393649};
-    for (size_t j = 0; j < head_0.size(); ++j) {
-        EXPECT_NEAR(sums[j], head_0[j], 1e-6) << j;
-        EXPECT_NEAR(sums[2 * head_0.size() + j], head_2[j], 1e-6) << j;
+
+    std::vector<float> sums(int n_query, int n_col, Scoring scoring) const {
+        const ScoreQueries queries{.q = q.data() + (n_row - n_query) * n_head * dim,
+                                   .k = {k.data(), KvType::f32, dim * sizeof(float), n_row * dim * sizeof(float)},
+                                   .n_rows = n_row,
+                                   .n_query = n_query,
+                                   .n_col = n_col,
+                                   .n_head = n_head,
+                                   .n_head_kv = n_head_kv,
+                                   .head_dim = dim,
+                                   .scale = 0.5F,
+                                   .softmax = scoring.softmax,
+                                   .first_masked_row = scoring.first_masked_row,
+                                   .last_weight = scoring.last_weight};
+        return sums_of(queries, 2, Threads::one_by_one);
+    }
+};
+
+void expect_row(const std::vector<float>& sums, size_t row, const std::vector<double>& expected) {
+    for (size_t j = 0; j < expected.size(); ++j) {
+        EXPECT_NEAR(sums[row * expected.size() + j], expected[j], 1e-6 * std::max(1.0, std::abs(expected[j])))
+            << "row " << row << " column " << j;
     }
 }
 
-TEST(WindowScores, SurvivesLargeScores) {
-    const Kv k(KvType::f16, 1, 200, 64, 3, false);
-    const std::vector<float> q = random_floats(4 * 64, 5, 1e5F);
-    const std::vector<float> sums = sums_of({q.data(), k.view(), 200, 4, 1, 1, 64, 0.125F}, 1, Threads::one_by_one);
+TEST(PublishedScores, OfTheWindow) {
+    const std::vector<float> sums = PublishedLayer().sums(2, 10, causal);
+    expect_row(sums, 0,
+               {0.016862, 0.066056, 0.206276, 0.358548, 0.347332,  //
+                0.241060, 0.162895, 0.132651, 0.135043, 0.147776});
+    expect_row(sums, 2,
+               {0.422144, 0.194855, 0.066154, 0.024685, 0.014699,  //
+                0.016489, 0.032283, 0.085937, 0.221199, 0.393649});
+}
+
+TEST(PublishedScores, OfH2O) {
+    const PublishedLayer layer;
+    expect_row(layer.sums(12, 10, {.first_masked_row = 10}), 0,
+               {1.825939, 0.697856, 0.502459, 0.676176, 0.933911, 1.357721, 1.782343, 1.568227, 0.962203, 0.602079});
+    expect_row(layer.sums(12, 10, causal), 0,
+               {4.089718, 0.935424, 0.517375, 0.749054, 1.152291, 1.661257, 1.432208, 0.731487, 0.338293, 0.207394});
+}
+
+TEST(PublishedScores, OfGemFilter) {
+    const std::vector<float> sums = PublishedLayer().sums(1, 12, raw);
+    std::vector<float> pooled(12, 0.0F);
+    for (int j = 0; j < 12; ++j) {
+        for (int neighbour = std::max(0, j - 2); neighbour <= std::min(11, j + 2); ++neighbour) {
+            for (int head = 0; head < 4; ++head) {
+                pooled[static_cast<size_t>(j)] += sums[static_cast<size_t>(head * 12 + neighbour)] / 5;
+            }
+        }
+    }
+    expect_row(pooled, 0,
+               {0.273066, 0.240798, -0.185729, -0.860214, -1.784702, -2.311298,  //
+                -1.812506, -0.065096, 2.512759, 4.919950, 5.250633, 4.784109});
+}
+
+TEST(PublishedScores, OfPyramidInfer) {
+    const std::vector<float> sums = PublishedLayer().sums(3, 9, {.last_weight = 1.2F});
+    std::vector<float> mean(9, 0.0F);
+    for (size_t index = 0; index < sums.size(); ++index) {
+        mean[index % 9] += sums[index] / (4 * 3);  // of the heads and the rows
+    }
+    expect_row(mean, 0, {0.110197, 0.085684, 0.100396, 0.106546, 0.083413, 0.062467, 0.055456, 0.064912, 0.099054});
+}
+
+TEST(KeyScores, SurvivesLargeScores) {
+    const ScoreCase shape{64, 1, 1, 200, 150, 200, 1, seq, f16, causal};
+    ScoreSetup setup(shape);
+    for (float& value : setup.q) {
+        value *= 2e5F;
+    }
     double total = 0;
-    for (const float value : sums) {
+    for (const float value : sums_of(setup.queries, 1, seq)) {
         ASSERT_TRUE(std::isfinite(value));
         total += static_cast<double>(value);
     }
-    EXPECT_LE(total, 4.0 + 1e-5);
+    EXPECT_NEAR(total, 150, 1e-3);
+    for (const float value : means_of(setup.queries, 1, seq)) {
+        ASSERT_TRUE(value >= 0 && value <= 1.000001F);
+    }
 }
 
 }  // namespace

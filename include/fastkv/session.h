@@ -28,9 +28,9 @@ using ProgressCallback = std::function<bool(const PrefillProgress&)>;
 /// What a prefill did in one layer. Positions are those of the prompt, from 0, ascending.
 struct LayerReport {
     int rows = 0;                        ///< tokens that the layer received
-    int cached = 0;                      ///< entries that it keeps per cached head
+    int cached = 0;                      ///< entries that it keeps per cached head; of heads that differ, the mean
     int n_head_cached = 0;               ///< cached heads
-    std::vector<std::vector<int>> kept;  ///< [n_head_cached][cached] positions, or one list for all heads
+    std::vector<std::vector<int>> kept;  ///< [n_head_cached] lists of positions, or one for all heads
     std::vector<int> propagated;         ///< positions that went on, only where the layer dropped some
 
     /// The positions that cached head `head` keeps.
@@ -49,11 +49,21 @@ struct MemoryStats {
     uint64_t peak_rss_bytes = 0;  ///< of the process, so far
 };
 
+/// How cached keys or values are stored.
+enum class CacheType {
+    automatic,  ///< float16; with Compute::f32 float32
+    f32,
+    f16,
+    q8_0,  ///< 8 bits and a scale per 32 values: just over half of f16; needs heads of a multiple of 32
+};
+
 /// How to open a session.
 struct SessionParams {
     int n_predict = 256;      ///< cache entries to set aside for the answer; more are added when it grows past
     int n_ctx = 0;            ///< refuse prompts and answers past this; 0: the model's context length
     bool all_logits = false;  ///< also compute the logits of every prompt token (no row is skipped)
+    CacheType cache_type_k = CacheType::automatic;
+    CacheType cache_type_v = CacheType::automatic;
 };
 
 /// Bytes and work that a prompt would take, without computing anything.
@@ -67,7 +77,7 @@ struct CostEstimate {
 /// What `n_prompt` tokens would cost. Throws like resolve().
 CostEstimate estimate(const Model& model, const MethodParams& method, int n_prompt, const SessionParams& params = {});
 
-/// A session: prefill once, then decode token by token. Not thread-safe; sessions are independent.
+/// A session: prefill once, then decode token by token, and extend by later turns. Not thread-safe; sessions are independent.
 class Session {
   public:
     /// Throws Error(usage) where the method's parameters do not fit the model.
@@ -81,6 +91,13 @@ class Session {
     /// Error(failure) when it is longer than the context or needs more memory than there is, Error(cancelled).
     void prefill(std::span<const Token> prompt, const ProgressCallback& progress = {});
 
+    /// Appends a later turn of a conversation: its tokens attend to what the cache kept and to themselves, all of them are
+    /// cached, and positions go on. With `recompress` every layer's cache is then cut to what the method would keep of a
+    /// prompt as long as all turns together, as far as it is longer; the turn's last tokens score. A cancelled turn
+    /// leaves the session empty, as prefill() does. Throws like prefill(); Error(usage) before a prefill, and for
+    /// `recompress` with a method whose choice cannot be repeated (gemfilter, pyramidinfer, scores by expectation).
+    void extend(std::span<const Token> turn, bool recompress = false, const ProgressCallback& progress = {});
+
     /// Appends one token and computes the logits of the next.
     /// Throws Error(failure) when the context is full, Error(usage) before a prefill.
     void decode(Token token);
@@ -88,8 +105,17 @@ class Session {
     std::span<const float> logits() const;      ///< [n_vocab] after prefill() or decode()
     std::span<const float> all_logits() const;  ///< [n_prompt][n_vocab] with SessionParams::all_logits
 
+    /// [n_embd] residual stream of the newest token after the last layer, before the final norm.
+    std::span<const float> hidden() const;
+
     int n_prompt() const;  ///< tokens of the prompt
-    int n_past() const;    ///< tokens of the prompt and the answer so far: the next position
+    int n_past() const;    ///< the next token's position: tokens of the prompt (of those that a restart left, with
+                           ///< GemFilter) and of the answer so far
+
+    /// What head `head` of layer `layer`'s cache holds now: positions, in no order once something was dropped.
+    std::vector<int> cached_positions(int layer, int head) const;
+    /// Cached heads of a layer.
+    int n_head_cached(int layer) const;
 
     const MethodParams& method() const;  ///< with every default filled in
     std::span<const LayerReport> layers() const;

@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "kernels/cache_attention.h"
-#include "kernels/window_scores.h"
 
 namespace fastkv {
 
@@ -21,15 +20,12 @@ ggml_tensor* first_rows(Graph& graph, ggml_tensor* kv, int64_t rows) {
     return ggml_view_3d(graph.ctx(), kv, kv->ne[0], rows, kv->ne[2], kv->nb[1], kv->nb[2], 0);
 }
 
-/// ggml's fused attention: q [head_dim, n_head, rows] over the first n_kv rows -> [head_dim * n_head, rows].
-ggml_tensor* flash_attention(Graph& graph, const HyperParams& hparams, ggml_tensor* q, const KvTensors& kv,
-                             int64_t n_kv, ggml_tensor* mask) {
-    ggml_context* ctx = graph.ctx();
-    const int64_t rows = q->ne[2];
-    ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), first_rows(graph, kv.k, n_kv),
-                                           first_rows(graph, kv.v, n_kv), mask, attention_scale(hparams),
-                                           /*max_bias=*/0.0f, /*logit_softcap=*/0.0f);
-    return ggml_reshape_2d(ctx, out, int64_t(hparams.head_dim) * hparams.n_head, rows);
+/// ggml's fused attention: q [head_dim, rows, n_head] over k and v [head_dim, n_kv, heads] -> [head_dim * n_head, rows].
+ggml_tensor* flash_attention(Graph& graph, const HyperParams& hparams, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
+                             ggml_tensor* mask) {
+    ggml_tensor* out = ggml_flash_attn_ext(graph.ctx(), q, k, v, mask, attention_scale(hparams), /*max_bias=*/0.0f,
+                                           /*logit_softcap=*/0.0f);
+    return ggml_reshape_2d(graph.ctx(), out, q->ne[0] * q->ne[2], q->ne[1]);
 }
 
 bool in_window(const HyperParams& hparams, int query_position, int key_position) {
@@ -38,9 +34,9 @@ bool in_window(const HyperParams& hparams, int query_position, int key_position)
 
 }  // namespace
 
-PrefillAttention::PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int max_rows)
+PrefillAttention::PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int n_head_kv, int max_rows)
     : hparams_(hparams) {
-    if (choice.prefill_attention) packed_.emplace(choice.gemm, hparams.head_dim, hparams.n_head_kv, max_rows);
+    if (choice.prefill_attention) packed_.emplace(choice.gemm, hparams.head_dim, n_head_kv, max_rows);
 }
 
 void PrefillAttention::set_keys(const Device& device, ggml_gallocr_t allocator, const KvTensors& kv,
@@ -89,125 +85,115 @@ ggml_tensor* PrefillAttention::by_ggml(Graph& graph, ggml_tensor* q, std::span<c
         }
     }
     ggml_tensor* mask = graph.input(GGML_TYPE_F16, {n_kv, int64_t(key_rows.size())}, mask_.data());
-    return flash_attention(graph, hparams_, q, kv_, n_kv, mask);
+    return flash_attention(graph, hparams_, ggml_permute(graph.ctx(), q, 0, 2, 1, 3), first_rows(graph, kv_.k, n_kv),
+                           first_rows(graph, kv_.v, n_kv), mask);
 }
 
-Attend cache_attention(const HyperParams& hparams, const KernelChoice& choice, const LayerCache& cache,
-                       const KvTensors& written, int n_kv, ggml_tensor* mask) {
-    if (!choice.cache_kernels) {
-        return [&hparams, written, n_kv, mask](Graph& graph, ggml_tensor* q) {
-            return flash_attention(graph, hparams, q, written, n_kv, mask);
-        };
-    }
-    return [&hparams, &cache, written](Graph& graph, ggml_tensor* q) {
-        const int n_threads = graph.device().n_threads;
-        const int64_t size =
-            int64_t(kernels::cache_attention_partial_size(hparams.n_head, hparams.head_dim, n_threads));
-        // [n_threads][n_head][2 + head_dim]
-        ggml_tensor* partial =
-            graph.cpu_node({size}, {q, written.k, written.v}, [&hparams, &cache](ggml_tensor* dst, int ith, int nth) {
-                const kernels::CacheQuery query = {
-                    .q = static_cast<const float*>(dst->src[0]->data),
-                    .k = kv_view(cache.tensors().k),
-                    .v = kv_view(cache.tensors().v),
-                    .position = cache.positions(0).data(),
-                    .position_stride = cache.position_stride(),
-                    .query_position = cache.positions(0).back(),
-                    .n_entry = cache.n_entry(),
-                    .n_head = hparams.n_head,
-                    .n_head_kv = hparams.n_head_kv,
-                    .head_dim = hparams.head_dim,
-                    .scale = attention_scale(hparams),
-                    .sliding_window = hparams.sliding_window,
-                };
-                kernels::cache_attention_partial(query, static_cast<float*>(dst->data), ith, nth);
-            });
-        return graph.cpu_node(
-            {int64_t(hparams.head_dim) * hparams.n_head, 1}, {partial}, [&hparams](ggml_tensor* dst, int ith, int nth) {
-                kernels::cache_attention_merge(static_cast<const float*>(dst->src[0]->data), hparams.n_head,
-                                               hparams.head_dim, nth, static_cast<float*>(dst->data), ith, nth);
-            });
-    };
-}
-
-int padded_entries(const LayerCache& cache) { return std::min((cache.n_entry() + 255) / 256 * 256, cache.capacity()); }
-
-int cache_mask_heads(const HyperParams& hparams) { return hparams.sliding_window > 0 ? hparams.n_head : 1; }
-
-void cache_mask(const HyperParams& hparams, const LayerCache& cache, int position, int n_kv,
-                std::vector<ggml_fp16_t>& mask) {
-    const int heads = cache_mask_heads(hparams);
-    mask.assign(size_t(heads) * size_t(n_kv), masked);
-    for (int head = 0; head < heads; ++head) {
-        const auto positions = cache.positions(head / hparams.n_group());
+bool update_groups(const HyperParams& hparams, const LayerCache& cache, int position, std::vector<CacheGroup>& groups) {
+    const bool together = cache.is_even() && hparams.sliding_window == 0;
+    const size_t n_group = together ? 1 : size_t(cache.n_head());
+    bool changed = groups.size() != n_group;
+    groups.resize(n_group);
+    for (size_t i = 0; i < n_group; ++i) {
+        CacheGroup& group = groups[i];
+        group.first_head = int(i);
+        group.n_head = together ? cache.n_head() : 1;
+        const auto positions = cache.positions(group.first_head);
+        const int n_kv = std::min((int(positions.size()) + 255) / 256 * 256, cache.capacity(group.first_head));
+        changed = changed || n_kv != group.n_kv;
+        group.n_kv = n_kv;
+        group.mask.assign(size_t(n_kv), masked);
         for (size_t entry = 0; entry < positions.size(); ++entry) {
-            if (in_window(hparams, position, positions[entry])) mask[size_t(head) * size_t(n_kv) + entry] = visible;
+            if (in_window(hparams, position, positions[entry])) group.mask[entry] = visible;
         }
     }
+    return changed;
 }
 
 namespace {
 
-/// [n_head][n_rows - window] by the kernel.
-ggml_tensor* window_scores_by_kernel(Graph& graph, const HyperParams& hparams, ggml_tensor* q, const KvTensors& kv,
-                                     int n_rows, int window) {
-    return graph.cpu_node({n_rows - window, hparams.n_head}, {q, kv.k},
-                          [&hparams, n_rows, window](ggml_tensor* dst, int ith, int nth) {
-                              const kernels::WindowQueries queries = {
-                                  .q = static_cast<const float*>(dst->src[0]->data),
-                                  .k = kv_view(dst->src[1]),
-                                  .n_rows = n_rows,
-                                  .window = window,
-                                  .n_head = hparams.n_head,
-                                  .n_head_kv = hparams.n_head_kv,
-                                  .head_dim = hparams.head_dim,
-                                  .scale = attention_scale(hparams),
-                              };
-                              kernels::window_scores(queries, static_cast<float*>(dst->data), ith, nth);
-                          });
+/// The cache's part of one group: [head_dim, n_kv, heads of the group].
+ggml_tensor* group_rows(Graph& graph, const LayerCache& cache, ggml_tensor* kv, const CacheGroup& group) {
+    const size_t head_stride = size_t(cache.capacity(group.first_head)) * kv->nb[1];
+    return ggml_view_3d(graph.ctx(), kv, kv->ne[0], group.n_kv, group.n_head, kv->nb[1], head_stride,
+                        size_t(cache.row(group.first_head, 0)) * kv->nb[1]);
 }
 
-/// The same by ggml's operators; `mask` [window, n_rows] hides the window's later keys from its earlier rows.
-ggml_tensor* window_scores_by_ggml(Graph& graph, const HyperParams& hparams, ggml_tensor* q, const KvTensors& kv,
-                                   int n_rows, int window, ggml_tensor* mask) {
+/// By ggml's operators, group after group: q [head_dim, n_head, 1] -> [head_dim * n_head, 1].
+ggml_tensor* cache_attention_by_ggml(Graph& graph, const CacheQuestion& question, ggml_tensor* q) {
+    const auto& [hparams, choice, cache, written, position, groups, weights] = question;
     ggml_context* ctx = graph.ctx();
-    ggml_tensor* q_by_head = ggml_permute(ctx, q, 0, 2, 1, 3);                       // [head_dim, window, n_head]
-    ggml_tensor* s = ggml_mul_mat(ctx, first_rows(graph, kv.k, n_rows), q_by_head);  // [n_rows, window, n_head]
-    ggml_tensor* p = ggml_soft_max_ext(ctx, s, mask, attention_scale(hparams), 0.0f);
-    ggml_tensor* sums = ggml_sum_rows(ctx, ggml_cont(ctx, ggml_permute(ctx, p, 1, 0, 2, 3)));  // [1, n_rows, n_head]
-    ggml_tensor* before_window = ggml_view_2d(ctx, sums, n_rows - window, hparams.n_head, sums->nb[2], 0);
-    return ggml_cont(ctx, before_window);
+    const int n_query = hparams.n_head / cache.n_head();  // query heads of a cached head
+    ggml_tensor* out = nullptr;
+    for (const CacheGroup& group : groups) {
+        ggml_tensor* mask = graph.input(GGML_TYPE_F16, {group.n_kv, 1}, group.mask.data());
+        ggml_tensor* k = group_rows(graph, cache, written.k, group);
+        ggml_tensor* v = group_rows(graph, cache, written.v, group);
+        ggml_tensor* group_q = ggml_view_3d(ctx, q, q->ne[0], 1, int64_t(n_query) * group.n_head, q->nb[2], q->nb[1],
+                                            size_t(group.first_head * n_query) * q->nb[1]);
+        ggml_tensor* part = flash_attention(graph, hparams, group_q, k, v, mask);
+        out = out ? ggml_concat(ctx, out, part, 0) : part;
+        if (weights) {  // evictions that read them keep all heads alike
+            ggml_tensor* scores = ggml_mul_mat(ctx, k, group_q);  // [n_kv, 1, n_head]
+            ggml_tensor* p = ggml_soft_max_ext(ctx, scores, mask, attention_scale(hparams), /*max_bias=*/0.0f);
+            *weights = ggml_reshape_2d(ctx, p, group.n_kv, hparams.n_head);
+        }
+    }
+    return out;
+}
+
+kernels::CacheQuery cache_query(const CacheQuestion& question, const ggml_tensor* q) {
+    const KvTensors& kv = question.cache.tensors();
+    return {
+        .q = static_cast<const float*>(q->data),
+        .k = {kv.k->data, kv_view(kv.k).type, kv.k->nb[1]},
+        .v = {kv.v->data, kv_view(kv.v).type, kv.v->nb[1]},
+        .heads = question.cache.heads(),
+        .query_position = question.position,
+        .n_head = question.hparams.n_head,
+        .n_head_kv = question.cache.n_head(),
+        .head_dim = question.hparams.head_dim,
+        .scale = attention_scale(question.hparams),
+        .sliding_window = question.hparams.sliding_window,
+    };
+}
+
+ggml_tensor* cache_attention_by_kernel(Graph& graph, const CacheQuestion& question, ggml_tensor* q) {
+    const HyperParams& hparams = question.hparams;
+    const std::vector<ggml_tensor*> args = {q, question.written.k, question.written.v};
+    const int64_t size =
+        int64_t(kernels::cache_attention_partial_size(hparams.n_head, hparams.head_dim, graph.device().n_threads));
+    // [n_threads][n_head][2 + head_dim]
+    ggml_tensor* partial = graph.cpu_node({size}, args, [question](ggml_tensor* dst, int ith, int nth) {
+        kernels::cache_attention_partial(cache_query(question, dst->src[0]), static_cast<float*>(dst->data), ith, nth);
+    });
+    if (question.weights) {
+        const int row = weight_row_length(question.choice, question.cache);
+        *question.weights =
+            graph.cpu_node({row, hparams.n_head}, args, [question, row](ggml_tensor* dst, int ith, int nth) {
+                kernels::cache_attention_weights(cache_query(question, dst->src[0]), static_cast<float*>(dst->data),
+                                                 size_t(row), ith, nth);
+            });
+    }
+    return graph.cpu_node(
+        {int64_t(hparams.head_dim) * hparams.n_head, 1}, {partial}, [&hparams](ggml_tensor* dst, int ith, int nth) {
+            kernels::cache_attention_merge(static_cast<const float*>(dst->src[0]->data), hparams.n_head,
+                                           hparams.head_dim, nth, static_cast<float*>(dst->data), ith, nth);
+        });
 }
 
 }  // namespace
 
-Scores window_scores(const Device& device, ggml_gallocr_t allocator, const LayerContext& layer,
-                     const KernelChoice& choice, ggml_tensor* x_window, std::span<const int32_t> positions,
-                     const KvTensors& kv, int n_rows) {
-    const int window = int(positions.size());
-    Graph graph(device, allocator, 32);
-    ggml_tensor* pos = graph.input(GGML_TYPE_I32, {window}, positions.data());
-    ggml_tensor* q = build_queries(graph, layer, x_window, pos);  // [head_dim, n_head, window]
-    ggml_tensor* sums = nullptr;
-    std::vector<float> mask;  // [window][n_rows]
-    if (choice.cache_kernels) {
-        sums = window_scores_by_kernel(graph, layer.hparams, q, kv, n_rows, window);
-    } else {
-        mask.assign(size_t(window) * size_t(n_rows), 0.0f);
-        for (int i = 0; i < window; ++i) {
-            for (int j = n_rows - window + i + 1; j < n_rows; ++j) {
-                mask[size_t(i) * size_t(n_rows) + size_t(j)] = -std::numeric_limits<float>::infinity();
-            }
-        }
-        ggml_tensor* mask_input = graph.input(GGML_TYPE_F32, {n_rows, window}, mask.data());
-        sums = window_scores_by_ggml(graph, layer.hparams, q, kv, n_rows, window, mask_input);
-    }
-    graph.output(sums);
-    graph.run();
-    Scores scores{layer.hparams.n_head, n_rows - window, {}};
-    scores.values.resize(size_t(scores.n_head) * size_t(scores.n_col));
-    graph.read(sums, scores.values.data());
-    return scores;
+int weight_row_length(const KernelChoice& choice, const LayerCache& cache) {
+    if (choice.cache_kernels) return cache.capacity(0);
+    return std::min((cache.n_entry(0) + 255) / 256 * 256, cache.capacity(0));
+}
+
+Attend cache_attention(const CacheQuestion& question) {
+    return [question](Graph& graph, ggml_tensor* q) {
+        return question.choice.cache_kernels ? cache_attention_by_kernel(graph, question, q)
+                                             : cache_attention_by_ggml(graph, question, q);
+    };
 }
 
 }  // namespace fastkv

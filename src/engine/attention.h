@@ -1,4 +1,4 @@
-// The three kinds of attention of the engine, each by fastkv's kernel or by ggml's operators.
+// The two kinds of attention of the engine, each by fastkv's kernel or by ggml's operators.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 #include "engine/kernel_choice.h"
 #include "engine/layer_graph.h"
 #include "kernels/prefill_attention.h"
-#include "methods/select.h"
 
 namespace fastkv {
 
-/// Causal attention of a prompt's rows over one layer's full keys and values.
+/// Causal attention of many rows over one layer's keys and values: a prompt's over all of its own, a later turn's over
+/// the cache with its own behind.
 class PrefillAttention {
   public:
-    PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int max_rows);
+    PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int n_head_kv, int max_rows);
 
     /// Attends to the first `positions.size()` rows of `kv` from now on; `positions` are theirs and must outlive their
     /// use.
@@ -41,25 +41,33 @@ class PrefillAttention {
     std::vector<ggml_fp16_t> mask_;       // [rows of a chunk][keys], for ggml
 };
 
-/// Attention of one new row over a layer's cache, the row's own entry included. The node reads the cache's length when
-/// it runs; by ggml's operators it covers `n_kv` entries under `mask` (see cache_mask()).
-Attend cache_attention(const HyperParams& hparams, const KernelChoice& choice, const LayerCache& cache,
-                       const KvTensors& written, int n_kv, ggml_tensor* mask);
+/// Heads of a cache that ggml's attention takes in one node: all of them, or one where they differ in what they hold or
+/// hide.
+struct CacheGroup {
+    int first_head = 0;  // of the cached heads
+    int n_head = 0;
+    int n_kv = 0;                   // entries covered: a multiple of 256, or the capacity
+    std::vector<ggml_fp16_t> mask;  // [n_kv]
+};
 
-/// Entries that ggml's attention covers for a cache of this length: it is built for multiples of 256.
-int padded_entries(const LayerCache& cache);
+/// Brings the groups up to date for a query at `position`; returns whether nodes built from them must be built again.
+bool update_groups(const HyperParams& hparams, const LayerCache& cache, int position, std::vector<CacheGroup>& groups);
 
-/// Heads in a mask of the cache: with a sliding window every query head has its own.
-int cache_mask_heads(const HyperParams& hparams);
+/// One new row over a layer's cache, the row's own entry included.
+struct CacheQuestion {
+    const HyperParams& hparams;
+    const KernelChoice& choice;
+    const LayerCache& cache;
+    KvTensors written;                   // the cache's tensors, once the row's entry is in them
+    const int32_t& position;             // of the row, read when the node runs
+    std::span<const CacheGroup> groups;  // for ggml's attention
+    ggml_tensor** weights = nullptr;     // receives a node with the attention probabilities, if wanted
+};
 
-/// The mask of cache_attention() for a query at `position`: [cache_mask_heads][n_kv].
-void cache_mask(const HyperParams& hparams, const LayerCache& cache, int position, int n_kv,
-                std::vector<ggml_fp16_t>& mask);
+/// Rows of the node that CacheQuestion::weights receives are this long: [row length, n_head].
+int weight_row_length(const KernelChoice& choice, const LayerCache& cache);
 
-/// How much the last `window` rows look at each row before them (methods/plan.h, ScorePlan), before pooling:
-/// [n_head][n_rows - window]. `x_window` [n_embd, window] are the layer's inputs of those rows, `positions` theirs.
-Scores window_scores(const Device& device, ggml_gallocr_t allocator, const LayerContext& layer,
-                     const KernelChoice& choice, ggml_tensor* x_window, std::span<const int32_t> positions,
-                     const KvTensors& kv, int n_rows);
+/// fastkv's kernel reads the cache's length when it runs; ggml's operators cover what `groups` say.
+Attend cache_attention(const CacheQuestion& question);
 
 }  // namespace fastkv

@@ -1,80 +1,208 @@
 #include "engine/cache.h"
 
 #include <algorithm>
+#include <numeric>
+
+#include "methods/eviction.h"
 
 namespace fastkv {
 
 namespace {
 
-/// One head of K or V as a tensor of its own. `ctx` holds the description only.
-ggml_tensor* head_view(ggml_context* ctx, ggml_tensor* tensor, int64_t rows, int head) {
-    return ggml_view_2d(ctx, tensor, tensor->ne[0], rows, tensor->nb[1], size_t(head) * tensor->nb[2]);
+kernels::KvType kernel_type(ggml_type type) {
+    switch (type) {
+        case GGML_TYPE_F32: return kernels::KvType::f32;
+        case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
+        default: return kernels::KvType::f16;
+    }
+}
+
+/// Rows of K or V as a tensor of its own. `ctx` holds the description only.
+ggml_tensor* rows_view(ggml_context* ctx, ggml_tensor* tensor, int64_t first, int64_t rows) {
+    ggml_tensor* view = ggml_view_2d(ctx, tensor, tensor->ne[0], rows, tensor->nb[1], size_t(first) * tensor->nb[1]);
+    ggml_backend_view_init(view);
+    return view;
 }
 
 }  // namespace
 
 kernels::KvView kv_view(const ggml_tensor* tensor) {
-    return {tensor->data, tensor->type == GGML_TYPE_F32 ? kernels::KvType::f32 : kernels::KvType::f16, tensor->nb[1],
-            tensor->nb[2]};
+    return {tensor->data, kernel_type(tensor->type), tensor->nb[1], tensor->nb[2]};
 }
 
-LayerCache::LayerCache(const Device& device, ggml_type type, int head_dim, int n_head_kv, int capacity)
-    : device_(&device), type_(type), head_dim_(head_dim), n_head_kv_(n_head_kv), capacity_(0) {
-    grow(capacity);
+ggml_tensor* flat_rows(ggml_context* ctx, ggml_tensor* tensor) {
+    return ggml_view_2d(ctx, tensor, tensor->ne[0], tensor->ne[1] * tensor->ne[2], tensor->nb[1], 0);
+}
+
+LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, std::span<const int> capacity)
+    : device_(&device), types_(types), head_dim_(head_dim), heads_(capacity.size()) {
+    allocate(capacity);
+    positions_.resize(size_t(capacity_[0]));
+    point_at_positions();
+}
+
+bool LayerCache::is_even() const {
+    return std::all_of(heads_.begin(), heads_.end(),
+                       [&](const kernels::CacheHead& head) { return head.n_entry == heads_[0].n_entry; }) &&
+           std::all_of(capacity_.begin(), capacity_.end(), [&](int rows) { return rows == capacity_[0]; });
+}
+
+int LayerCache::max_entry() const {
+    int most = 0;
+    for (const kernels::CacheHead& head : heads_) most = std::max(most, head.n_entry);
+    return most;
 }
 
 void LayerCache::set_filled(std::span<const std::vector<int>> positions) {
-    n_list_ = int(positions.size());
-    n_entry_ = int(positions[0].size());
-    positions_.resize(size_t(n_list_) * size_t(capacity_));
-    for (int list = 0; list < n_list_; ++list) {
-        std::copy(positions[size_t(list)].begin(), positions[size_t(list)].end(),
-                  positions_.begin() + ptrdiff_t(list) * capacity_);
+    shares_positions_ = positions.size() == 1;
+    const size_t rows = size_t(std::accumulate(capacity_.begin(), capacity_.end(), int64_t{0}));
+    positions_.resize(shares_positions_ ? size_t(capacity_[0]) : rows);
+    for (int head = 0; head < n_head(); ++head) {
+        const auto& list = positions[shares_positions_ ? 0 : size_t(head)];
+        heads_[size_t(head)].n_entry = int(list.size());
+        std::copy(list.begin(), list.end(),
+                  positions_.begin() + (shares_positions_ ? 0 : ptrdiff_t(heads_[size_t(head)].first_row)));
     }
+    point_at_positions();
 }
 
-int LayerCache::append(int32_t position, bool& moved) {
-    if (n_entry_ == capacity_) {
-        grow(cache_capacity(*device_, capacity_, std::max(256, capacity_ / 4)));
+void LayerCache::append(std::span<const int32_t> positions, bool& moved) {
+    const int n = int(positions.size());
+    for (int head = 0; head < n_head(); ++head) {
+        if (n_entry(head) + n <= capacity(head)) continue;
+        grow(n);
         moved = true;
+        break;
     }
-    for (int list = 0; list < n_list_; ++list) {
-        positions_[size_t(list) * size_t(capacity_) + size_t(n_entry_)] = position;
+    for (int head = 0; head < n_head(); ++head) {
+        const int64_t list = shares_positions_ ? 0 : heads_[size_t(head)].first_row;
+        std::copy(positions.begin(), positions.end(), positions_.begin() + ptrdiff_t(list) + n_entry(head));
+        heads_[size_t(head)].n_entry += n;
     }
-    return n_entry_++;
 }
 
-void LayerCache::grow(int capacity) {
+void LayerCache::remove(std::span<const std::vector<int>> entries) {
+    if (entries.size() > 1) own_positions();
+    for (int head = 0; head < n_head(); ++head) {
+        const std::vector<int>& removed = entries[entries.size() == 1 ? 0 : size_t(head)];
+        kernels::CacheHead& own = heads_[size_t(head)];
+        std::vector<int> left(size_t(own.n_entry));  // which entry lies where now
+        std::iota(left.begin(), left.end(), 0);
+        remove_entries(left, removed);
+        for (size_t entry = 0; entry < left.size(); ++entry) {
+            if (left[entry] != int(entry)) move_row(row(head, left[entry]), row(head, int(entry)));
+        }
+        if (!shares_positions_ || head == 0) {
+            int32_t* position = positions_.data() + (shares_positions_ ? 0 : own.first_row);
+            for (size_t entry = 0; entry < left.size(); ++entry) position[entry] = position[left[entry]];
+        }
+        own.n_entry = int(left.size());
+    }
+}
+
+void LayerCache::read_keys(int head, int n, float* keys) const {
+    std::vector<std::byte> rows(size_t(n) * kv_.k->nb[1]);
+    ggml_backend_tensor_get(kv_.k, rows.data(), size_t(row(head, 0)) * kv_.k->nb[1], rows.size());
+    const int64_t values = int64_t(n) * head_dim_;
+    if (types_.k == GGML_TYPE_F32) {
+        std::copy_n(reinterpret_cast<const float*>(rows.data()), values, keys);
+    } else {
+        ggml_get_type_traits(types_.k)->to_float(rows.data(), keys, values);
+    }
+}
+
+/// Tensors and places of the heads for these capacities; nothing is filled.
+void LayerCache::allocate(std::span<const int> capacity) {
+    const int64_t n = int64_t(capacity.size());
+    int64_t rows = 0;  // of all heads
+    capacity_.assign(capacity.begin(), capacity.end());
+    for (size_t head = 0; head < capacity.size(); ++head) {
+        heads_[head].first_row = rows;
+        rows += capacity[head];
+    }
+    const bool even = std::all_of(capacity.begin(), capacity.end(), [&](int c) { return c == capacity[0]; });
     auto store = std::make_unique<TensorStore>(*device_, 2);
-    KvTensors kv;
-    kv.k = store->add(type_, {head_dim_, capacity, n_head_kv_});
-    kv.v = store->add(type_, {head_dim_, capacity, n_head_kv_});
+    kv_.k = store->add(types_.k, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
+    kv_.v = store->add(types_.v, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
     store->allocate("the cache of a layer");
-    if (n_entry_ > 0) {
-        ggml_context_ptr views(ggml_init({size_t(4 * n_head_kv_) * ggml_tensor_overhead(), nullptr, true}));
-        for (int head = 0; head < n_head_kv_; ++head) {
-            for (auto [from, to] : {std::pair{kv_.k, kv.k}, std::pair{kv_.v, kv.v}}) {
-                ggml_tensor* source = head_view(views.get(), from, n_entry_, head);
-                ggml_tensor* target = head_view(views.get(), to, n_entry_, head);
-                ggml_backend_view_init(source);
-                ggml_backend_view_init(target);
-                ggml_backend_tensor_copy(source, target);
-            }
+    store_ = std::move(store);
+}
+
+/// Moves all entries to tensors with room for at least `n_more` in every head.
+void LayerCache::grow(int n_more) {
+    const std::unique_ptr<TensorStore> old_store = std::move(store_);
+    const KvTensors old_kv = kv_;
+    const std::vector<kernels::CacheHead> old_heads = heads_;
+    std::vector<std::vector<int>> old_positions;  // [n_head], or one list
+    for (int head = 0; head < (shares_positions_ ? 1 : n_head()); ++head) {
+        old_positions.emplace_back(positions(head).begin(), positions(head).end());
+    }
+    std::vector<int> larger;  // [n_head]
+    for (int head = 0; head < n_head(); ++head) {
+        larger.push_back(cache_capacity(*device_, n_entry(head), std::max({n_more, 256, n_entry(head) / 4})));
+    }
+    allocate(larger);
+    const ggml_context_ptr views(ggml_init({size_t(4 * n_head()) * ggml_tensor_overhead(), nullptr, true}));
+    for (size_t head = 0; head < heads_.size(); ++head) {
+        const int n = old_heads[head].n_entry;
+        if (n == 0) continue;
+        for (auto [from, to] : {std::pair{old_kv.k, kv_.k}, std::pair{old_kv.v, kv_.v}}) {
+            ggml_backend_tensor_copy(rows_view(views.get(), from, old_heads[head].first_row, n),
+                                     rows_view(views.get(), to, heads_[head].first_row, n));
         }
     }
-    std::vector<int32_t> all_positions(size_t(n_list_) * size_t(capacity));  // [n_list][capacity]
-    for (int list = 0; list < n_list_; ++list) {
-        std::copy_n(positions_.begin() + ptrdiff_t(list) * capacity_, n_entry_,
-                    all_positions.begin() + ptrdiff_t(list) * capacity);
-    }
-    positions_ = std::move(all_positions);
-    store_ = std::move(store);
-    kv_ = kv;
-    capacity_ = capacity;
+    set_filled(old_positions);
 }
 
-uint64_t layer_cache_bytes(ggml_type type, int head_dim, int n_head_kv, int capacity) {
-    return uint64_t(2) * ggml_row_size(type, head_dim) * uint64_t(capacity) * uint64_t(n_head_kv);
+/// Gives every head a list of positions of its own.
+void LayerCache::own_positions() {
+    if (!shares_positions_) return;
+    const std::vector<int> shared(positions(0).begin(), positions(0).end());
+    set_filled(std::vector<std::vector<int>>(heads_.size(), shared));
+}
+
+void LayerCache::point_at_positions() {
+    for (kernels::CacheHead& head : heads_) {
+        head.position = positions_.data() + (shares_positions_ ? 0 : head.first_row);
+    }
+}
+
+void LayerCache::move_row(int64_t from, int64_t to) {
+    for (ggml_tensor* tensor : {kv_.k, kv_.v}) {
+        std::vector<std::byte> bytes(tensor->nb[1]);
+        ggml_backend_tensor_get(tensor, bytes.data(), size_t(from) * tensor->nb[1], bytes.size());
+        ggml_backend_tensor_set(tensor, bytes.data(), size_t(to) * tensor->nb[1], bytes.size());
+    }
+}
+
+void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vector<int>> rows, LayerCache& cache,
+               ggml_gallocr_t allocator) {
+    const int n_head_kv = int(kv.k->ne[1] * kv.k->ne[2] / head_rows);
+    const int n_share = cache.n_head() / n_head_kv;  // cached heads that read one head of kv
+    std::vector<int32_t> from;                       // flat rows of kv
+    std::vector<int64_t> to;                         // flat rows of the cache
+    for (int head = 0; head < cache.n_head(); ++head) {
+        for (size_t entry = 0; entry < rows[size_t(head)].size(); ++entry) {
+            from.push_back(int32_t(head / n_share * head_rows + rows[size_t(head)][entry]));
+            to.push_back(cache.row(head, int(entry)));
+        }
+    }
+    const size_t piece = 8192;  // of float32 rows in between
+    for (size_t first = 0; first < from.size(); first += piece) {
+        const int64_t n = int64_t(std::min(piece, from.size() - first));
+        Graph graph(cache.device(), allocator, 16);
+        ggml_tensor* from_rows = graph.input(GGML_TYPE_I32, {n}, from.data() + first);
+        ggml_tensor* to_rows = graph.input(GGML_TYPE_I64, {n}, to.data() + first);
+        for (auto [source, target] : {std::pair{kv.k, cache.tensors().k}, std::pair{kv.v, cache.tensors().v}}) {
+            ggml_tensor* gathered = ggml_get_rows(graph.ctx(), flat_rows(graph.ctx(), source), from_rows);
+            graph.compute(ggml_set_rows(graph.ctx(), flat_rows(graph.ctx(), target), gathered, to_rows));
+        }
+        graph.run();
+    }
+}
+
+uint64_t cache_bytes(KvTypes types, int head_dim, int64_t n_entry) {
+    return (ggml_row_size(types.k, head_dim) + ggml_row_size(types.v, head_dim)) * uint64_t(n_entry);
 }
 
 int cache_capacity(const Device& device, int n_entry, int n_predict) {

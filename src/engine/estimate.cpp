@@ -4,7 +4,7 @@
 
 #include "engine/cache.h"
 #include "engine/kernel_choice.h"
-#include "engine/prefill.h"
+#include "methods/schedule.h"
 #include "fastkv/session.h"
 #include "model/model_impl.h"
 
@@ -37,33 +37,39 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const HyperParams& hp = impl.hparams;
     const MethodEntry& method = find_method(method_params.method);
     const MethodParams params = method.resolve(method_params, hp);
-    const ggml_type type = cache_type(impl.params.compute);
+    const KvTypes types = cache_types(session, impl.params, hp);
 
     CostEstimate cost;
     int window = 0;
     bool compresses = false;
     int64_t rows = 0;
-    for (const auto& [at, plan, cached, passed] : plan_prompt(method, params, hp.n_layer, n_prompt)) {
-        const Device& device = *impl.weights.layers[size_t(at.layer)].device;
-        const int capacity = cache_capacity(device, cached, session.n_predict);
-        rows += at.n_rows;
-        cost.kv_cache_bytes += layer_cache_bytes(type, hp.head_dim, hp.n_head_kv, capacity);
-        compresses = compresses || plan.keep;
-        if (plan.score) window = plan.score->n_query;
+    const auto layers = plan_prompt(method, params, hp.n_layer, n_prompt);
+    for (const PlannedLayer& layer : layers) {
+        rows += layer.at.n_rows;
+        compresses = compresses || layer.plan.keep;
+        if (layer.plan.score) window = std::max(window, std::min(layer.plan.score->n_query, 2048));
+        if (layer.at.pass != layers.back().at.pass) continue;
+        const Device& device = *impl.weights.layers[size_t(layer.at.layer)].device;
+        const int64_t capacity = cache_capacity(device, layer.cached, session.n_predict);
+        cost.kv_cache_bytes +=
+            cache_bytes(types, hp.head_dim, capacity * layer.cached_heads(hp.n_head, hp.n_head_kv));
     }
     cost.prefill_share = double(rows) / (double(n_prompt) * hp.n_layer);
 
     const Device& device = *impl.weights.layers[0].device;
     const KernelChoice choice = choose_kernels(device, impl.params.compute);
     const uint64_t n = uint64_t(n_prompt);
-    const uint64_t layer_kv = layer_cache_bytes(type, hp.head_dim, hp.n_head_kv, n_prompt);
+    const ggml_type type = compute_type(impl.params.compute);
+    const uint64_t layer_kv = cache_bytes({type, type}, hp.head_dim, int64_t{hp.n_head_kv} * n_prompt);
     const uint64_t stream = n * uint64_t(hp.n_embd) * sizeof(float);
     const uint64_t packed_kv =
         choice.prefill_attention ? layer_kv / ggml_type_size(type) * kernels::gemm_type_size(choice.gemm) : 0;
-    // scores of a head group over the window, and the sums of all heads twice
-    const uint64_t scores = n * sizeof(float) * uint64_t(window * hp.n_group() * device.n_threads + 2 * hp.n_head);
+    // per thread scores of a head group over the window, in pieces of 32 MiB, and the sums of all heads twice
+    const uint64_t score_rows = std::min(n * sizeof(float) * uint64_t(window * hp.n_group()), uint64_t{32} << 20);
+    const uint64_t scores = score_rows * uint64_t(device.n_threads) + n * sizeof(float) * uint64_t(2 * hp.n_head);
     const uint64_t all_logits = session.all_logits ? n * uint64_t(hp.n_vocab) * sizeof(float) : 0;
-    cost.working_bytes = stream + (compresses ? layer_kv : 0) + packed_kv + scores + expanded_bytes(hp, choice) +
+    const uint64_t scratch = compresses || types != KvTypes{type, type} ? layer_kv : 0;
+    cost.working_bytes = stream + scratch + packed_kv + scores + expanded_bytes(hp, choice) +
                          chunk_bytes(hp, device, n_prompt) + all_logits;
     return cost;
 }

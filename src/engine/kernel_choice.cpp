@@ -1,6 +1,9 @@
 #include "engine/kernel_choice.h"
 
 #include <algorithm>
+#include <string>
+
+#include "fastkv/error.h"
 
 namespace fastkv {
 
@@ -26,6 +29,29 @@ int prefill_chunk_rows(const Device& device) {
     return std::clamp(256 * device.n_threads, 512, 4096);
 }
 
-ggml_type cache_type(Compute compute) { return compute == Compute::f32 ? GGML_TYPE_F32 : GGML_TYPE_F16; }
+ggml_type compute_type(Compute compute) { return compute == Compute::f32 ? GGML_TYPE_F32 : GGML_TYPE_F16; }
+
+namespace {
+
+ggml_type stored_type(CacheType type, const char* flag, const ModelParams& model, const HyperParams& hparams) {
+    switch (type) {
+        case CacheType::automatic: return compute_type(model.compute);
+        case CacheType::f32: return GGML_TYPE_F32;
+        case CacheType::f16: return GGML_TYPE_F16;
+        case CacheType::q8_0: break;
+    }
+    if (hparams.head_dim % int(ggml_blck_size(GGML_TYPE_Q8_0)) != 0) {
+        refuse(std::string(flag) + " q8_0 stores 32 values at a time: heads of " + std::to_string(hparams.head_dim) +
+               " do not divide; use f16");
+    }
+    return GGML_TYPE_Q8_0;
+}
+
+}  // namespace
+
+KvTypes cache_types(const SessionParams& session, const ModelParams& model, const HyperParams& hparams) {
+    return {stored_type(session.cache_type_k, "-ctk", model, hparams),
+            stored_type(session.cache_type_v, "-ctv", model, hparams)};
+}
 
 }  // namespace fastkv

@@ -1,7 +1,8 @@
 // The one place where it is decided what a layer is computed with.
 #pragma once
 
-#include "fastkv/model.h"
+#include "engine/cache.h"
+#include "fastkv/session.h"
 #include "ggml.h"
 #include "kernels/gemm.h"
 #include "model/device.h"
@@ -25,7 +26,10 @@ int min_rows_to_expand(Compute compute);
 /// Rows of one chunk of a prefill: enough to keep every thread's products large, few enough for the caches.
 int prefill_chunk_rows(const Device& device);
 
-/// The type of cached keys and values.
-ggml_type cache_type(Compute compute);
+/// The type of a layer's full keys and values during the prefill.
+ggml_type compute_type(Compute compute);
+
+/// The types of cached keys and values. Throws Error(usage) where the model's heads do not fit one.
+KvTypes cache_types(const SessionParams& session, const ModelParams& model, const HyperParams& hparams);
 
 }  // namespace fastkv

@@ -20,10 +20,16 @@ ggml_tensor* split_heads(Graph& graph, ggml_tensor* x, int head_dim) {
     return ggml_reshape_3d(graph.ctx(), x, head_dim, x->ne[0] / head_dim, x->ne[1]);
 }
 
-/// x [head_dim, n_head_kv, rows] into the rows of `target` [head_dim, all rows, n_head_kv].
+/// x [head_dim, heads, rows] into flat rows of `target`: kv_rows [cached heads · rows]. Each head is repeated for the
+/// query heads of its group where those are cached.
 ggml_tensor* write_rows(Graph& graph, ggml_tensor* x, ggml_tensor* kv_rows, ggml_tensor* target) {
-    ggml_tensor* by_head = ggml_permute(graph.ctx(), x, 0, 2, 1, 3);  // [head_dim, rows, n_head_kv]
-    return ggml_set_rows(graph.ctx(), target, by_head, kv_rows);
+    ggml_context* ctx = graph.ctx();
+    const int64_t heads = x->ne[1], rows = x->ne[2], n_repeat = kv_rows->ne[0] / (heads * rows);
+    if (n_repeat > 1) {
+        x = ggml_repeat_4d(ctx, ggml_reshape_4d(ctx, x, x->ne[0], 1, heads, rows), x->ne[0], n_repeat, heads, rows);
+    }
+    x = ggml_reshape_2d(ctx, x, x->ne[0], n_repeat * heads * rows);
+    return ggml_set_rows(ctx, flat_rows(ctx, target), x, kv_rows);
 }
 
 }  // namespace
@@ -56,9 +62,15 @@ KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor
                             ggml_tensor* kv_rows, const KvTensors& kv) {
     ggml_tensor* h = build_norm(graph, layer.hparams, x, layer.weights.attn_norm);
     ggml_tensor* k = split_heads(graph, build_linear(graph, layer.linears.k, h), layer.hparams.head_dim);
+    const KvTensors written = {write_rows(graph, build_rope(graph, layer, k, positions), kv_rows, kv.k), nullptr};
+    if (!kv.v) return written;
     ggml_tensor* v = split_heads(graph, build_linear(graph, layer.linears.v, h), layer.hparams.head_dim);
-    k = build_rope(graph, layer, k, positions);
-    return {write_rows(graph, k, kv_rows, kv.k), write_rows(graph, v, kv_rows, kv.v)};
+    return {written.k, write_rows(graph, v, kv_rows, kv.v)};
+}
+
+ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_tensor* keys, ggml_tensor* shift,
+                               ggml_tensor* kv_rows, ggml_tensor* k) {
+    return write_rows(graph, build_rope(graph, layer, keys, shift), kv_rows, k);
 }
 
 ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,

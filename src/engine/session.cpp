@@ -4,26 +4,41 @@
 #include <optional>
 
 #include "engine/decoder.h"
+#include "engine/extension.h"
 #include "engine/head.h"
 #include "engine/prefill.h"
 #include "fastkv/error.h"
 #include "methods/schedule.h"
+#include "methods/spans.h"
 #include "model/memory.h"
 #include "model/model_impl.h"
 
 namespace fastkv {
+
+namespace {
+
+bool wants_spans(std::span<const PlannedLayer> layers) {
+    return std::any_of(layers.begin(), layers.end(), [](const PlannedLayer& layer) {
+        return layer.plan.score && layer.plan.score->kernel == kernel_spans;
+    });
+}
+
+}  // namespace
 
 struct Session::Impl {
     Model model;
     const MethodEntry& method;
     MethodParams params;  // resolved
     SessionParams session;
+    KvTypes types;
     Head head;
 
     int n_prompt = 0;
     int n_past = 0;
-    std::vector<LayerCache> caches;   // [n_layer], empty before the prefill
-    std::vector<LayerReport> layers;  // [n_layer]
+    std::vector<int> restarted;                         // prompt positions that a restart left, by their new ones
+    std::vector<LayerCache> caches;                     // [n_layer], empty before the prefill
+    std::vector<std::unique_ptr<Eviction>> evictions;  // [n_layer]
+    std::vector<LayerReport> layers;                    // [n_layer]
     std::optional<Decoder> decoder;
     std::vector<float> row;         // [n_embd] residual stream of the newest token
     std::vector<float> logits;      // [n_vocab]
@@ -36,14 +51,40 @@ struct Session::Impl {
           method(find_method(method_params.method)),
           params(method.resolve(method_params, model.hparams())),
           session(session_params),
+          types(cache_types(session_params, model.params(), model.hparams())),
           head(model.impl()),
           row(size_t(model.hparams().n_embd)),
           logits(size_t(model.hparams().n_vocab)) {}
 
     int n_ctx() const { return session.n_ctx > 0 ? session.n_ctx : model.hparams().n_ctx_train; }
+    void clear();
+    void check_tokens(std::span<const Token> tokens) const;
     void check_prompt(std::span<const Token> prompt) const;
+    PrefillResult read(std::span<const Token> prompt, const ProgressCallback& progress);
+    std::vector<int> spans_of(std::span<const Token> prompt) const;
     void compute_logits(const std::vector<float>& last_rows);
+    std::vector<LayerPlan> plans_to_recompress(int n_text) const;
+    void decode_turn(std::span<const Token> turn, const ProgressCallback& progress);
 };
+
+/// Back to before the prefill.
+void Session::Impl::clear() {
+    decoder.reset();
+    caches.clear();
+    evictions.clear();
+    layers.clear();
+    restarted.clear();
+    n_prompt = n_past = 0;
+}
+
+void Session::Impl::check_tokens(std::span<const Token> tokens) const {
+    for (const Token token : tokens) {
+        if (token < 0 || token >= model.hparams().n_vocab) {
+            refuse("token " + std::to_string(token) + " is outside the vocabulary of " +
+                   std::to_string(model.hparams().n_vocab));
+        }
+    }
+}
 
 void Session::Impl::check_prompt(std::span<const Token> prompt) const {
     if (prompt.empty()) refuse("the prompt is empty");
@@ -51,12 +92,7 @@ void Session::Impl::check_prompt(std::span<const Token> prompt) const {
         fail("the prompt has " + std::to_string(prompt.size()) + " tokens, the context holds " +
              std::to_string(n_ctx()) + ": shorten it or raise the context (-c) if the model allows it");
     }
-    for (Token token : prompt) {
-        if (token < 0 || token >= model.hparams().n_vocab) {
-            refuse("token " + std::to_string(token) + " is outside the vocabulary of " +
-                   std::to_string(model.hparams().n_vocab));
-        }
-    }
+    check_tokens(prompt);
     const auto planned = plan_prompt(method, params, model.hparams().n_layer, int(prompt.size()));
     if (session.all_logits && planned.back().passed != int(prompt.size())) {
         refuse("logits of every prompt token need every token in every layer: use --tsp-layer off or fullkv");
@@ -65,6 +101,40 @@ void Session::Impl::check_prompt(std::span<const Token> prompt) const {
     within.n_predict = std::min(session.n_predict, n_ctx() - int(prompt.size()));
     require_memory(estimate(model, params, int(prompt.size()), within).peak_bytes(),
                    "a prompt of " + std::to_string(prompt.size()) + " tokens with " + params.method);
+}
+
+/// Reads the prompt, and reads again what a restart leaves of it.
+PrefillResult Session::Impl::read(std::span<const Token> prompt, const ProgressCallback& progress) {
+    const HyperParams& hp = model.hparams();
+    SessionParams within = session;
+    within.n_predict = std::min(session.n_predict, n_ctx() - int(prompt.size()));
+    const auto planned = plan_prompt(method, params, hp.n_layer, int(prompt.size()));
+    PrefillMeter meter(planned, hp.n_layer, progress);
+    const PrefillSetup setup{model.impl(), method, params, within, types, meter};
+    const std::vector<int> spans = wants_spans(planned) ? spans_of(prompt) : std::vector<int>();
+    PrefillResult result = Prefill(setup, prompt, spans, 0).run();
+    restarted = std::move(result.restart);
+    if (restarted.empty()) return result;
+
+    std::vector<Token> rest;
+    for (const int position : restarted) rest.push_back(prompt[size_t(position)]);
+    result = Prefill(setup, rest, {}, 1).run();
+    const auto filter = std::find_if(planned.begin(), planned.end(),
+                                     [](const PlannedLayer& l) { return l.plan.propagate && l.plan.propagate->restart; });
+    for (LayerReport& layer : result.layers) {
+        for (auto& own : layer.kept) {
+            for (int& position : own) position = restarted[size_t(position)];
+        }
+    }
+    result.layers[size_t(filter->at.layer)].propagated = restarted;
+    return result;
+}
+
+/// The first token of every token's span, by what the text is.
+std::vector<int> Session::Impl::spans_of(std::span<const Token> prompt) const {
+    std::vector<std::string> pieces;
+    for (const Token token : prompt) pieces.push_back(model.piece(token));
+    return find_spans(pieces);
 }
 
 /// Logits of the last prompt token, and of all where they were asked for.
@@ -80,6 +150,33 @@ void Session::Impl::compute_logits(const std::vector<float>& last_rows) {
     std::copy(all_logits.end() - ptrdiff_t(logits.size()), all_logits.end(), logits.begin());
 }
 
+/// What each layer would keep of a prompt of `n_text` tokens.
+std::vector<LayerPlan> Session::Impl::plans_to_recompress(int n_text) const {
+    const bool evicts = std::any_of(evictions.begin(), evictions.end(), [](const auto& e) { return e != nullptr; });
+    std::vector<LayerPlan> plans;
+    for (const PlannedLayer& layer : plan_prompt(method, params, model.hparams().n_layer, n_text)) {
+        const bool chooses_rows = layer.plan.propagate && (layer.plan.propagate->restart || !layer.plan.keep);
+        if (evicts || chooses_rows || (layer.plan.score && layer.plan.score->kind == ScoreKind::expected)) {
+            refuse("a cache of " + params.method +
+                   " cannot be compressed again: it needs scores by the turn's own tokens, as fastkv has them");
+        }
+        plans.push_back(layer.plan);
+    }
+    return plans;
+}
+
+/// A turn token by token, where it cannot be read in one piece.
+void Session::Impl::decode_turn(std::span<const Token> turn, const ProgressCallback& progress) {
+    const int64_t start_us = ggml_time_us();
+    PrefillProgress state{.n_layer = model.hparams().n_layer, .rows_total = int64_t(turn.size())};
+    for (const Token token : turn) {
+        decoder->run(token, n_past + int(state.rows_done), row);
+        ++state.rows_done;
+        state.seconds = double(ggml_time_us() - start_us) * 1e-6;
+        if (progress && !progress(state)) throw Error(ErrorKind::cancelled, "the prefill was stopped");
+    }
+}
+
 Session::Session(Model model, const MethodParams& method, const SessionParams& params)
     : impl_(std::make_unique<Impl>(std::move(model), method, params)) {}
 Session::~Session() = default;
@@ -88,31 +185,57 @@ Session& Session::operator=(Session&&) noexcept = default;
 
 void Session::prefill(std::span<const Token> prompt, const ProgressCallback& progress) {
     Impl& s = *impl_;
-    s.decoder.reset();
-    s.caches.clear();
-    s.layers.clear();
-    s.n_prompt = s.n_past = 0;
+    s.clear();
     s.check_prompt(prompt);
 
     const int64_t start_us = ggml_time_us();
-    SessionParams session = s.session;
-    session.n_predict = std::min(session.n_predict, s.n_ctx() - int(prompt.size()));
-    PrefillResult result = Prefill(s.model.impl(), s.method, s.params, session, prompt, progress).run();
-    s.n_prompt = s.n_past = int(prompt.size());
+    PrefillResult result = s.read(prompt, progress);
+    s.n_prompt = int(prompt.size());
+    s.n_past = s.restarted.empty() ? s.n_prompt : int(s.restarted.size());
     s.compute_logits(result.last_rows);
     s.caches = std::move(result.caches);
+    s.evictions = std::move(result.evictions);
     s.layers = std::move(result.layers);
-    s.decoder.emplace(s.model.impl(), s.caches);
+    s.decoder.emplace(s.model.impl(), s.caches, s.evictions);
     s.prefill_stats = {int64_t(prompt.size()), double(ggml_time_us() - start_us) * 1e-6};
     s.decode_stats = {};
+}
+
+void Session::extend(std::span<const Token> turn, bool recompress, const ProgressCallback& progress) {
+    Impl& s = *impl_;
+    if (!s.decoder) refuse("extend() needs a prefill() first");
+    if (turn.empty()) refuse("the turn is empty");
+    s.check_tokens(turn);
+    if (s.n_past + int(turn.size()) > s.n_ctx()) {
+        fail("the conversation would have " + std::to_string(s.n_past + int(turn.size())) +
+             " tokens, the context holds " + std::to_string(s.n_ctx()) + ": start a new one or raise the context (-c)");
+    }
+    std::vector<LayerPlan> plans;
+    if (recompress) plans = s.plans_to_recompress(s.n_past + int(turn.size()));
+    const int64_t start_us = ggml_time_us();
+    const bool evicts = std::any_of(s.evictions.begin(), s.evictions.end(), [](const auto& e) { return e != nullptr; });
+    try {
+        if (evicts || !can_extend(s.model.hparams(), s.caches)) {
+            s.decode_turn(turn, progress);
+        } else {
+            s.decoder.reset();  // its graphs know the caches' old places
+            const int n_predict = std::min(s.session.n_predict, s.n_ctx() - s.n_past - int(turn.size()));
+            s.row = Extension(s.model.impl(), s.caches, plans, n_predict, progress).run(turn, s.n_past);
+            s.decoder.emplace(s.model.impl(), s.caches, s.evictions);
+        }
+    } catch (...) {
+        s.clear();
+        throw;
+    }
+    s.head.run(s.row, s.logits);
+    s.n_past += int(turn.size());
+    s.prefill_stats = {int64_t(turn.size()), double(ggml_time_us() - start_us) * 1e-6};
 }
 
 void Session::decode(Token token) {
     Impl& s = *impl_;
     if (!s.decoder) refuse("decode() needs a prefill() first");
-    if (token < 0 || token >= s.model.hparams().n_vocab) {
-        refuse("token " + std::to_string(token) + " is outside the vocabulary");
-    }
+    s.check_tokens({&token, 1});
     if (s.n_past >= s.n_ctx()) fail("the context of " + std::to_string(s.n_ctx()) + " tokens is full");
     const int64_t start_us = ggml_time_us();
     s.decoder->run(token, s.n_past, s.row);
@@ -124,12 +247,24 @@ void Session::decode(Token token) {
 
 std::span<const float> Session::logits() const { return impl_->logits; }
 std::span<const float> Session::all_logits() const { return impl_->all_logits; }
+std::span<const float> Session::hidden() const { return impl_->row; }
 int Session::n_prompt() const { return impl_->n_prompt; }
 int Session::n_past() const { return impl_->n_past; }
 const MethodParams& Session::method() const { return impl_->params; }
 std::span<const LayerReport> Session::layers() const { return impl_->layers; }
 const PhaseStats& Session::prefill_stats() const { return impl_->prefill_stats; }
 const PhaseStats& Session::decode_stats() const { return impl_->decode_stats; }
+
+int Session::n_head_cached(int layer) const { return impl_->caches.at(size_t(layer)).n_head(); }
+
+std::vector<int> Session::cached_positions(int layer, int head) const {
+    const auto positions = impl_->caches.at(size_t(layer)).positions(head);
+    std::vector<int> original(positions.begin(), positions.end());
+    for (int& position : original) {
+        if (size_t(position) < impl_->restarted.size()) position = impl_->restarted[size_t(position)];
+    }
+    return original;
+}
 
 MemoryStats Session::memory() const {
     MemoryStats memory;

@@ -14,6 +14,7 @@
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/exp2-inl.h"
+#include "kernels/load-inl.h"
 #include "kernels/vector_ops.h"
 
 #ifndef FASTKV_KERNELS_CACHE_ATTENTION_ONCE
@@ -34,10 +35,11 @@ struct Rows {
 };
 
 struct Scratch {
-    AlignedBuffer queries;  ///< [n_head][padded dim], scaled so that scores come out in powers of two
-    AlignedBuffer outputs;  ///< [max_group][padded dim]
-    AlignedBuffer scores;   ///< [max_group][block_entries], then their exponentials
-    AlignedBuffer widened;  ///< [block_entries][padded dim] where rows are not whole vectors
+    AlignedBuffer queries;     ///< [n_head][padded dim], scaled so that scores come out in powers of two
+    AlignedBuffer outputs;     ///< [max_group][padded dim]
+    AlignedBuffer scores;      ///< [max_group][block_entries], then their exponentials
+    AlignedBuffer all_scores;  ///< [max_group][entries padded to blocks], for the probabilities themselves
+    AlignedBuffer widened;     ///< K, then V: [block_entries][padded dim] where rows are not whole vectors
 };
 
 }  // namespace fastkv::kernels::cache
@@ -46,14 +48,6 @@ struct Scratch {
 HWY_BEFORE_NAMESPACE();
 namespace fastkv::kernels {
 namespace HWY_NAMESPACE {
-
-using DF = hn::ScalableTag<float>;
-using VF = hn::Vec<DF>;
-
-HWY_INLINE VF load(const float* p) { return hn::LoadU(DF(), p); }
-HWY_INLINE VF load(const hwy::float16_t* p) {
-    return hn::PromoteTo(DF(), hn::LoadU(hn::Rebind<hwy::float16_t, DF>(), p));
-}
 
 #if HWY_TARGET == HWY_SCALAR
 HWY_INLINE void store_sums(VF a, VF b, VF c, VF e, float* target) {
@@ -102,7 +96,7 @@ HWY_INLINE void score(const cache::Rows& k, int n, int dim, const float* q, floa
         for (int i = 0; i < dim; i += lanes) {
             VF key[E];
             for (int e = 0; e < E; ++e) {
-                key[e] = load(row[e] + i);
+                key[e] = load(row[e], static_cast<size_t>(i));
             }
             for (int g = 0; g < G; ++g) {
                 const VF component = hn::Load(d, q + g * dim + i);
@@ -129,10 +123,10 @@ HWY_INLINE void add_weighted_cols(const cache::Rows& v, int n, int dim, int firs
         }
     }
     for (int j = 0; j < n; ++j) {
-        const T* row = reinterpret_cast<const T*>(v.data + static_cast<size_t>(j) * v.stride) + first;
+        const T* row = reinterpret_cast<const T*>(v.data + static_cast<size_t>(j) * v.stride);
         VF value[V];
         for (int c = 0; c < V; ++c) {
-            value[c] = load(row + c * lanes);
+            value[c] = load(row, static_cast<size_t>(first + c * lanes));
         }
         for (int g = 0; g < G; ++g) {
             const VF weight = hn::Set(d, weights[g * cache::block_entries + j]);
@@ -191,116 +185,215 @@ void fold_scores(float* scores, int n, int dim, float* max, float* sum, float* o
     *sum += hn::GetLane(hn::SumOfLanes(d, total));
 }
 
+/// score() for up to max_group heads, whose sums may not all fit into registers at once.
 template <class T, int G>
-void attend_block(const cache::Rows& k, const cache::Rows& v, const bool* hidden, int n, int dim, const float* q,
-                  float* scores, float* max, float* sum, float* out) {
-    constexpr int lower = std::min(G, 4);  // more sums than 16 do not fit into registers
+void score_group(const cache::Rows& k, int n, int dim, const float* q, float* scores) {
+    constexpr int lower = std::min(G, 4);
     score<T, lower>(k, n, dim, q, scores);
     if constexpr (G > lower) {
         score<T, G - lower>(k, n, dim, q + lower * dim, scores + lower * cache::block_entries);
     }
-    for (int g = 0; g < G; ++g) {
-        float* row = scores + g * cache::block_entries;
-        for (int j = 0; hidden != nullptr && j < n; ++j) {
-            row[j] = hidden[j] ? -std::numeric_limits<float>::infinity() : row[j];
-        }
-        fold_scores(row, n, dim, max + g, sum + g, out + g * dim);
-    }
-    add_weighted<T, G>(v, n, dim, scores, out);
 }
 
+/// What reads rows of one type for a group of heads. K and V may be of different types.
+using Score = decltype(&score_group<float, 1>);
+using AddWeighted = decltype(&add_weighted<float, 1>);
+
 template <class T>
-auto attend_block_for(int group) {
-    constexpr decltype(&attend_block<T, 1>) table[cache::max_group] = {
-        attend_block<T, 1>, attend_block<T, 2>, attend_block<T, 3>, attend_block<T, 4>,
-        attend_block<T, 5>, attend_block<T, 6>, attend_block<T, 7>, attend_block<T, 8>};
+Score score_of_group(int group) {
+    constexpr Score table[cache::max_group] = {score_group<T, 1>, score_group<T, 2>, score_group<T, 3>,
+                                               score_group<T, 4>, score_group<T, 5>, score_group<T, 6>,
+                                               score_group<T, 7>, score_group<T, 8>};
     return table[group - 1];
 }
 
-/// Rows [first, first + n) of a head, as they lie or, where a row is not whole vectors, widened and padded.
-cache::Rows rows_of(const KvView& view, int head, int first, int n, int head_dim, int dim, float* widened) {
-    const auto* data = static_cast<const std::byte*>(view.data) + static_cast<size_t>(head) * view.head_stride +
-                       static_cast<size_t>(first) * view.row_stride;
-    if (widened == nullptr) {
-        return {data, view.row_stride};
+template <class T>
+AddWeighted add_weighted_of_group(int group) {
+    constexpr AddWeighted table[cache::max_group] = {add_weighted<T, 1>, add_weighted<T, 2>, add_weighted<T, 3>,
+                                                     add_weighted<T, 4>, add_weighted<T, 5>, add_weighted<T, 6>,
+                                                     add_weighted<T, 7>, add_weighted<T, 8>};
+    return table[group - 1];
+}
+
+Score score_for(KvType type, int group) {
+    switch (type) {
+        case KvType::f32: return score_of_group<float>(group);
+        case KvType::f16: return score_of_group<hwy::float16_t>(group);
+        case KvType::q8_0: break;
     }
+    return score_of_group<Q8Block>(group);
+}
+
+AddWeighted add_weighted_for(KvType type, int group) {
+    switch (type) {
+        case KvType::f32: return add_weighted_of_group<float>(group);
+        case KvType::f16: return add_weighted_of_group<hwy::float16_t>(group);
+        case KvType::q8_0: break;
+    }
+    return add_weighted_of_group<Q8Block>(group);
+}
+
+/// What one thread works with: rows of queries are `dim` values long, widened ones of K and V too.
+struct Work {
+    const CacheQuery* query = nullptr;
+    cache::Scratch* scratch = nullptr;
+    int dim = 0;
+    bool widen = false;  ///< rows are not whole vectors, which must not run over a row's end
+};
+
+/// Query heads [first, first + n) of one cached head.
+struct Group {
+    const CacheHead* head = nullptr;
+    int first = 0;
+    int n = 0;
+};
+
+/// Sizes this thread's scratch and loads the query heads [first, last), scaled so that scores are powers of two.
+Work begin_work(const CacheQuery& query, int first, int last) {
+    static thread_local cache::Scratch scratch;
+    const bool widen = query.head_dim % static_cast<int>(hn::Lanes(DF())) != 0;
+    const int dim = widen ? round_up(query.head_dim, cache::row_step) : query.head_dim;
+    const auto dim_size = static_cast<size_t>(dim);
+    auto* q = scratch.queries.reserve_as<float>(static_cast<size_t>(query.n_head) * dim_size);
+    scratch.outputs.reserve_as<float>(cache::max_group * dim_size);
+    scratch.scores.reserve_as<float>(cache::max_group * cache::block_entries);
+    scratch.widened.reserve_as<float>(widen ? cache::block_entries * dim_size : 0);
+    for (int h = first; h < last; ++h) {
+        convert_row(query.q + h * query.head_dim, query.head_dim, query.scale * log2_e, GemmType::f32, q + h * dim,
+                    dim);
+    }
+    return {&query, &scratch, dim, widen};
+}
+
+/// Calls do_group(Group) for the query heads [first, last), as many at a time as share a cached head and fit.
+template <class DoGroup>
+void for_groups(const CacheQuery& query, int first, int last, const DoGroup& do_group) {
+    const int heads_per_kv = query.n_head / query.n_head_kv;
+    for (int h = first; h < last;) {
+        const int head_kv = h / heads_per_kv;
+        const int n = std::min({cache::max_group, last - h, (head_kv + 1) * heads_per_kv - h});
+        do_group(Group{query.heads + head_kv, h, n});
+        h += n;
+    }
+}
+
+/// Entries [first, first + n) of a head, as they lie or widened and padded.
+cache::Rows rows_of(const Work& work, const KvRows& rows, const CacheHead& head, int first, int n) {
+    const auto* data =
+        static_cast<const std::byte*>(rows.data) + static_cast<size_t>(head.first_row + first) * rows.row_stride;
+    if (!work.widen) {
+        return {data, rows.row_stride};
+    }
+    auto* widened = work.scratch->widened.as<float>();
     for (int j = 0; j < n; ++j) {
-        convert_kv_row(data + static_cast<size_t>(j) * view.row_stride, view.type, head_dim, GemmType::f32,
-                       widened + j * dim, dim);
+        convert_kv_row(data + static_cast<size_t>(j) * rows.row_stride, rows.type, work.query->head_dim, GemmType::f32,
+                       widened + j * work.dim, work.dim);
     }
-    return {reinterpret_cast<const std::byte*>(widened), static_cast<size_t>(dim) * sizeof(float)};
+    return {reinterpret_cast<const std::byte*>(widened), static_cast<size_t>(work.dim) * sizeof(float)};
 }
 
 /// Which of the entries [first, first + n) of a head the sliding window hides; null without a window.
-const bool* hidden_entries(const CacheQuery& query, int head, int first, int n, bool* hidden) {
+const bool* hidden_entries(const CacheQuery& query, const CacheHead& head, int first, int n, bool* hidden) {
     if (query.sliding_window == 0) {
         return nullptr;
     }
-    const int32_t* position =
-        query.position + static_cast<size_t>(head) * static_cast<size_t>(query.position_stride) + first;
     for (int j = 0; j < n; ++j) {
-        hidden[j] = query.query_position - position[j] >= query.sliding_window;
+        hidden[j] = query.query_position - head.position[first + j] >= query.sliding_window;
     }
     return hidden;
 }
 
-/// Query heads [first_head, first_head + group), all of key/value head `head_kv`, over entries [begin, end).
-void attend_group(const CacheQuery& query, int head_kv, int first_head, int group, int begin, int end, int dim,
-                  bool widen, cache::Scratch& scratch, float* partial) {
-    auto* out = scratch.outputs.as<float>();
-    auto* widened = widen ? scratch.widened.as<float>() : nullptr;
-    float max[cache::max_group];
-    float sum[cache::max_group] = {};
-    bool hidden_storage[cache::block_entries];
-    std::fill(max, max + group, -std::numeric_limits<float>::infinity());
-    std::fill(out, out + group * dim, 0.0F);
-    for (int first = begin; first < end; first += cache::block_entries) {
-        const int n = std::min(cache::block_entries, end - first);
-        const bool* hidden = hidden_entries(query, head_kv, first, n, hidden_storage);
-        if (hidden != nullptr && std::all_of(hidden, hidden + n, [](bool h) { return h; })) {
-            continue;
-        }
-        const float* q = scratch.queries.as<float>() + first_head * dim;
-        auto* scores = scratch.scores.as<float>();
-        const cache::Rows k = rows_of(query.k, head_kv, first, n, query.head_dim, dim, widened);
-        const cache::Rows v = rows_of(query.v, head_kv, first, n, query.head_dim, dim,
-                                      widen ? widened + cache::block_entries * dim : nullptr);
-        if (widen || query.k.type == KvType::f32) {
-            attend_block_for<float>(group)(k, v, hidden, n, dim, q, scores, max, sum, out);
-        } else {
-            attend_block_for<hwy::float16_t>(group)(k, v, hidden, n, dim, q, scores, max, sum, out);
+/// Scores of a group over the entries [first, first + n) in the scratch's `scores`, -inf for hidden ones. False where
+/// the sliding window hides all of them: then nothing is computed.
+bool score_entries(const Work& work, const Group& group, Score score_block, int first, int n) {
+    bool storage[cache::block_entries];
+    const bool* hidden = hidden_entries(*work.query, *group.head, first, n, storage);
+    if (hidden != nullptr && std::all_of(hidden, hidden + n, [](bool h) { return h; })) {
+        return false;
+    }
+    auto* scores = work.scratch->scores.as<float>();
+    const cache::Rows k = rows_of(work, work.query->k, *group.head, first, n);
+    score_block(k, n, work.dim, work.scratch->queries.as<float>() + group.first * work.dim, scores);
+    for (int g = 0; hidden != nullptr && g < group.n; ++g) {
+        float* row = scores + g * cache::block_entries;
+        for (int j = 0; j < n; ++j) {
+            row[j] = hidden[j] ? -std::numeric_limits<float>::infinity() : row[j];
         }
     }
-    for (int g = 0; g < group; ++g) {
-        float* target = partial + (first_head + g) * (2 + query.head_dim);
+    return true;
+}
+
+/// One group over the entries [begin, end) of its cached head, into partial [n_head][2 + head_dim].
+void attend_group(const Work& work, const Group& group, int begin, int end, float* partial) {
+    const CacheQuery& query = *work.query;
+    const int dim = work.dim;
+    auto* out = work.scratch->outputs.as<float>();
+    auto* scores = work.scratch->scores.as<float>();
+    float max[cache::max_group];
+    float sum[cache::max_group] = {};
+    const Score score_block = score_for(work.widen ? KvType::f32 : query.k.type, group.n);
+    const AddWeighted add_block = add_weighted_for(work.widen ? KvType::f32 : query.v.type, group.n);
+    std::fill(max, max + group.n, -std::numeric_limits<float>::infinity());
+    std::fill(out, out + group.n * dim, 0.0F);
+    for (int first = begin; first < end; first += cache::block_entries) {
+        const int n = std::min(cache::block_entries, end - first);
+        if (!score_entries(work, group, score_block, first, n)) {
+            continue;
+        }
+        for (int g = 0; g < group.n; ++g) {
+            fold_scores(scores + g * cache::block_entries, n, dim, max + g, sum + g, out + g * dim);
+        }
+        add_block(rows_of(work, query.v, *group.head, first, n), n, dim, scores, out);
+    }
+    for (int g = 0; g < group.n; ++g) {
+        float* target = partial + (group.first + g) * (2 + query.head_dim);
         target[0] = max[g];
         target[1] = sum[g];
         std::copy(out + g * dim, out + g * dim + query.head_dim, target + 2);
     }
 }
 
-void attend_share(const CacheQuery& query, float* partial, int begin, int end) {
-    const int lanes = static_cast<int>(hn::Lanes(DF()));
-    // Vectors must not run over a row's end, and one loop must do for K and V.
-    const bool widen = query.head_dim % lanes != 0 || query.k.type != query.v.type;
-    const int dim = widen ? round_up(query.head_dim, cache::row_step) : query.head_dim;
-    static thread_local cache::Scratch scratch;
-    const auto dim_size = static_cast<size_t>(dim);
-    auto* q = scratch.queries.reserve_as<float>(static_cast<size_t>(query.n_head) * dim_size);
-    scratch.outputs.reserve_as<float>(cache::max_group * dim_size);
-    scratch.scores.reserve_as<float>(cache::max_group * cache::block_entries);
-    scratch.widened.reserve_as<float>(widen ? 2 * cache::block_entries * dim_size : 0);
-    for (int h = 0; h < query.n_head; ++h) {
-        convert_row(query.q + h * query.head_dim, query.head_dim, query.scale * log2_e, GemmType::f32, q + h * dim,
-                    dim);
-    }
-    const int heads_per_kv = query.n_head / query.n_head_kv;
-    for (int head_kv = 0; head_kv < query.n_head_kv; ++head_kv) {
-        for (int g = 0; g < heads_per_kv; g += cache::max_group) {
-            attend_group(query, head_kv, head_kv * heads_per_kv + g, std::min(cache::max_group, heads_per_kv - g),
-                         begin, end, dim, widen, scratch, partial);
+/// The probabilities of one group over all entries of its cached head.
+void weigh_group(const Work& work, const Group& group, float* weights, size_t weight_stride) {
+    const int n_entry = group.head->n_entry;
+    const int stride = round_up(n_entry, cache::block_entries);
+    const size_t n_score = static_cast<size_t>(group.n) * static_cast<size_t>(stride);
+    auto* all = work.scratch->all_scores.reserve_as<float>(n_score);
+    std::fill(all, all + n_score, -std::numeric_limits<float>::infinity());
+    const Score score_block = score_for(work.widen ? KvType::f32 : work.query->k.type, group.n);
+    for (int first = 0; first < n_entry; first += cache::block_entries) {
+        const int n = std::min(cache::block_entries, n_entry - first);
+        if (!score_entries(work, group, score_block, first, n)) {
+            continue;
+        }
+        for (int g = 0; g < group.n; ++g) {
+            std::copy_n(work.scratch->scores.as<float>() + g * cache::block_entries, n,
+                        all + static_cast<size_t>(g) * static_cast<size_t>(stride) + first);
         }
     }
+    float max[cache::max_group];
+    float sum[cache::max_group] = {};
+    float decay[cache::max_group];
+    std::fill(max, max + group.n, -std::numeric_limits<float>::infinity());
+    softmax_step(all, group.n, stride, GemmType::f32, max, sum, decay);
+    for (int g = 0; g < group.n; ++g) {
+        convert_row(all + static_cast<size_t>(g) * static_cast<size_t>(stride), n_entry, 1.0F / sum[g], GemmType::f32,
+                    weights + static_cast<size_t>(group.first + g) * weight_stride, n_entry);
+    }
+}
+
+void weigh_share(const CacheQuery& query, float* weights, size_t weight_stride, int first, int last) {
+    const Work work = begin_work(query, first, last);
+    for_groups(query, first, last, [&](const Group& group) { weigh_group(work, group, weights, weight_stride); });
+}
+
+void attend_share(const CacheQuery& query, float* partial, int ith, int nth) {
+    const Work work = begin_work(query, 0, query.n_head);
+    for_groups(query, 0, query.n_head, [&](const Group& group) {
+        const int64_t n_entry = group.head->n_entry;
+        attend_group(work, group, static_cast<int>(n_entry * ith / nth), static_cast<int>(n_entry * (ith + 1) / nth),
+                     partial);
+    });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -311,16 +404,15 @@ HWY_AFTER_NAMESPACE();
 namespace fastkv::kernels {
 
 HWY_EXPORT(attend_share);
+HWY_EXPORT(weigh_share);
 
 size_t cache_attention_partial_size(int n_head, int head_dim, int nth) {
     return static_cast<size_t>(nth) * static_cast<size_t>(n_head) * static_cast<size_t>(2 + head_dim);
 }
 
 void cache_attention_partial(const CacheQuery& query, float* partial, int ith, int nth) {
-    const int begin = static_cast<int>(int64_t{query.n_entry} * ith / nth);
-    const int end = static_cast<int>(int64_t{query.n_entry} * (ith + 1) / nth);
     float* own = partial + cache_attention_partial_size(query.n_head, query.head_dim, ith);
-    HWY_DYNAMIC_DISPATCH(attend_share)(query, own, begin, end);
+    HWY_DYNAMIC_DISPATCH(attend_share)(query, own, ith, nth);
 }
 
 void cache_attention_merge(const float* partial, int n_head, int head_dim, int n_partial, float* out, int ith,
@@ -348,6 +440,11 @@ void cache_attention_merge(const float* partial, int n_head, int head_dim, int n
             target[i] /= sum;
         }
     }
+}
+
+void cache_attention_weights(const CacheQuery& query, float* weights, size_t weight_stride, int ith, int nth) {
+    HWY_DYNAMIC_DISPATCH(weigh_share)
+    (query, weights, weight_stride, query.n_head * ith / nth, query.n_head * (ith + 1) / nth);
 }
 
 }  // namespace fastkv::kernels

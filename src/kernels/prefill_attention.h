@@ -7,22 +7,9 @@
 #include <memory>
 
 #include "kernels/gemm.h"
+#include "kernels/kv_view.h"
 
 namespace fastkv::kernels {
-
-/// Type of the stored K and V rows.
-enum class KvType { f32, f16 };
-
-inline size_t kv_type_size(KvType type) { return type == KvType::f32 ? 4 : 2; }
-
-/// K or V of one layer, as the cache holds it: row `i` of head `h` is `head_dim` values at
-/// data + h·head_stride + i·row_stride (strides in bytes).
-struct KvView {
-    const void* data = nullptr;
-    KvType type = KvType::f16;
-    size_t row_stride = 0;
-    size_t head_stride = 0;
-};
 
 /// K and V of one layer packed into blocks of keys for the products of the attention. Sized once for the longest
 /// layer and reused.

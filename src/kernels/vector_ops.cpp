@@ -11,15 +11,14 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/exp2-inl.h"
+#include "kernels/load-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastkv::kernels {
 namespace HWY_NAMESPACE {
-
-using DF = hn::ScalableTag<float>;
-using VF = hn::Vec<DF>;
 
 uint16_t bf16_of(float value) {
     uint32_t bits = 0;
@@ -61,23 +60,18 @@ HWY_INLINE void store_bf16_up(VF lower, VF upper, uint16_t* target) {
 }
 #endif
 
-HWY_INLINE VF load(const float* p) { return hn::LoadU(DF(), p); }
-HWY_INLINE VF load(const hwy::float16_t* p) {
-    return hn::PromoteTo(DF(), hn::LoadU(hn::Rebind<hwy::float16_t, DF>(), p));
-}
-
-/// Two vectors from `source` on, times factor, stored as the target's type.
+/// Two vectors from component `i` of `source` on, times factor, stored as the target's type.
 template <class From>
-HWY_INLINE void convert_pair(const From* source, VF factor, uint16_t* target) {
+HWY_INLINE void convert_pair(const From* source, size_t i, VF factor, uint16_t* target) {
     const size_t lanes = hn::Lanes(DF());
-    store_bf16_even(hn::Mul(load(source), factor), hn::Mul(load(source + lanes), factor), target);
+    store_bf16_even(hn::Mul(load(source, i), factor), hn::Mul(load(source, i + lanes), factor), target);
 }
 template <class From>
-HWY_INLINE void convert_pair(const From* source, VF factor, float* target) {
+HWY_INLINE void convert_pair(const From* source, size_t i, VF factor, float* target) {
     const DF d;
     const size_t lanes = hn::Lanes(d);
-    hn::StoreU(hn::Mul(load(source), factor), d, target);
-    hn::StoreU(hn::Mul(load(source + lanes), factor), d, target + lanes);
+    hn::StoreU(hn::Mul(load(source, i), factor), d, target);
+    hn::StoreU(hn::Mul(load(source, i + lanes), factor), d, target + lanes);
 }
 
 template <class From, class To>
@@ -87,14 +81,16 @@ void convert(const From* source, int n, float factor, To* target, int n_padded) 
     const VF vector_factor = hn::Set(d, factor);
     int i = 0;
     for (; i + step <= n; i += step) {
-        convert_pair(source + i, vector_factor, target + i);
+        convert_pair(source, static_cast<size_t>(i), vector_factor, target + i);
     }
-    if (i < n) {  // the rest by way of whole vectors
-        From from[2 * hn::MaxLanes(d)] = {};
-        To to[2 * hn::MaxLanes(d)];
-        std::memcpy(from, source + i, static_cast<size_t>(n - i) * sizeof(From));
-        convert_pair(from, vector_factor, to);
-        std::memcpy(target + i, to, static_cast<size_t>(n - i) * sizeof(To));
+    if constexpr (!std::is_same_v<From, Q8Block>) {  // whose rows are whole vectors
+        if (i < n) {                                 // the rest by way of whole vectors
+            From from[2 * hn::MaxLanes(d)] = {};
+            To to[2 * hn::MaxLanes(d)];
+            std::memcpy(from, source + i, static_cast<size_t>(n - i) * sizeof(From));
+            convert_pair(from, 0, vector_factor, to);
+            std::memcpy(target + i, to, static_cast<size_t>(n - i) * sizeof(To));
+        }
     }
     std::fill(target + n, target + n_padded, To{});
 }
@@ -112,8 +108,12 @@ void convert_f32(const float* source, int n, float factor, GemmType type, void* 
     convert_any(source, n, factor, type, target, n_padded);
 }
 
-void convert_f16(const hwy::float16_t* source, int n, GemmType type, void* target, int n_padded) {
-    convert_any(source, n, 1.0F, type, target, n_padded);
+void convert_f16(const void* source, int n, GemmType type, void* target, int n_padded) {
+    convert_any(static_cast<const hwy::float16_t*>(source), n, 1.0F, type, target, n_padded);
+}
+
+void convert_q8_0(const void* source, int n, GemmType type, void* target, int n_padded) {
+    convert_any(static_cast<const Q8Block*>(source), n, 1.0F, type, target, n_padded);
 }
 
 HWY_INLINE float max_of(const float* row, int cols) {
@@ -204,6 +204,7 @@ namespace fastkv::kernels {
 
 HWY_EXPORT(convert_f32);
 HWY_EXPORT(convert_f16);
+HWY_EXPORT(convert_q8_0);
 HWY_EXPORT(softmax_any);
 HWY_EXPORT(scale_all_rows);
 
@@ -212,11 +213,10 @@ void convert_row(const float* source, int n, float factor, GemmType type, void* 
 }
 
 void convert_kv_row(const void* source, KvType source_type, int n, GemmType type, void* target, int n_padded) {
-    if (source_type == KvType::f32) {
-        convert_row(static_cast<const float*>(source), n, 1.0F, type, target, n_padded);
-    } else {
-        HWY_DYNAMIC_DISPATCH(convert_f16)
-        (static_cast<const hwy::float16_t*>(source), n, type, target, n_padded);
+    switch (source_type) {
+        case KvType::f32: return convert_row(static_cast<const float*>(source), n, 1.0F, type, target, n_padded);
+        case KvType::f16: return HWY_DYNAMIC_DISPATCH(convert_f16)(source, n, type, target, n_padded);
+        case KvType::q8_0: return HWY_DYNAMIC_DISPATCH(convert_q8_0)(source, n, type, target, n_padded);
     }
 }
 

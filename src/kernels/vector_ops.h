@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "kernels/gemm.h"
-#include "kernels/prefill_attention.h"
+#include "kernels/kv_view.h"
 
 namespace fastkv::kernels {
 
@@ -13,7 +13,7 @@ constexpr float log2_e = 1.4426950408889634F;
 /// target[i] = source[i]·factor for i < n in `type` (bf16: round to nearest even), 0 for n <= i < n_padded.
 void convert_row(const float* source, int n, float factor, GemmType type, void* target, int n_padded);
 
-/// The same from a stored row of K or V, unscaled.
+/// The same from a stored row of K or V, unscaled; for q8_0, n is a multiple of 32.
 void convert_kv_row(const void* source, KvType source_type, int n, GemmType type, void* target, int n_padded);
 
 /// One step of the online softmax, in powers of two and in place: scores [rows][cols] become probabilities

@@ -48,6 +48,11 @@ struct ScorePlan {
     Pooling pooling = Pooling::max;
 };
 
+/// The weight of scoring row `i`, from 0 on.
+inline double row_weight(const ScorePlan& plan, int i) {
+    return plan.n_query > 1 ? 1 + (plan.last_weight - 1) * i / (plan.n_query - 1) : 1;
+}
+
 /// What the cache keeps of a layer, per cached head: the first `sinks` rows, the last `tail` rows, and of those between
 /// the best by score; `count` in all. Without a ScorePlan `count` is sinks + tail. A count of 0 caches nothing.
 struct KeepPlan {

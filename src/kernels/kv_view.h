@@ -1,0 +1,35 @@
+// How K and V lie in memory: the kernels that read them agree on this and nothing else.
+#pragma once
+
+#include <cstddef>
+
+namespace fastkv::kernels {
+
+/// Type of the stored K and V rows. q8_0 is ggml's: blocks of 32 values, a float16 scale and 32 int8 each.
+enum class KvType { f32, f16, q8_0 };
+
+/// Values of a q8_0 block, and its bytes. Rows of this type are whole blocks.
+constexpr int q8_0_values = 32;
+constexpr size_t q8_0_bytes = 2 + q8_0_values;
+
+/// Bytes of a row of `head_dim` values; for q8_0 a multiple of 32 values.
+inline size_t kv_row_size(KvType type, int head_dim) {
+    const auto n = static_cast<size_t>(head_dim);
+    switch (type) {
+        case KvType::f32: return n * 4;
+        case KvType::f16: return n * 2;
+        case KvType::q8_0: break;
+    }
+    return n / q8_0_values * q8_0_bytes;
+}
+
+/// K or V of one layer: row `i` of head `h` is `head_dim` values at data + h·head_stride + i·row_stride (strides in
+/// bytes).
+struct KvView {
+    const void* data = nullptr;
+    KvType type = KvType::f16;
+    size_t row_stride = 0;
+    size_t head_stride = 0;
+};
+
+}  // namespace fastkv::kernels
