@@ -19,6 +19,10 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
         return "Usage: fastkv run -m MODEL [-f FILE | -p TEXT | < FILE] [-q QUESTION] [options]\n";
     }
     if (command == "inspect") return "Usage: fastkv inspect -m MODEL [-p LENGTHS] [options]\n";
+    if (command == "tune") {
+        return "Usage: fastkv tune -m MODEL [-f FILE] [options]\n"
+               "       fastkv tune -m MODEL --check [--method NAME ...] [-f FILE | --rows FILE] [options]\n";
+    }
     return "Usage: fastkv COMMAND [options]\n";
 }
 

@@ -11,6 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/run.h"
 #include "cli/text.h"
+#include "cli/tune.h"
 
 namespace fastkv::cli {
 
@@ -57,6 +58,8 @@ int main_command(int argc, char** argv) {
     InspectOptions inspect_options;
     add_run_command(app, run_options);
     add_inspect_command(app, inspect_options);
+    TuneOptions tune_options;
+    add_tune_command(app, tune_options);
 
     try {
         // CLI11 takes the arguments from the back of the vector.
@@ -67,6 +70,7 @@ int main_command(int argc, char** argv) {
         return report_parse_error(app, error);
     }
     if (app.get_subcommands().empty()) return report("no command given (try 'fastkv --help')", 2);
+    if (app.got_subcommand("tune")) return tune_command(tune_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }
 

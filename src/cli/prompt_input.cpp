@@ -3,15 +3,11 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <filesystem>
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/text.h"
+#include "cli/text_file.h"
 #include "fastkv/error.h"
 
 namespace fastkv::cli {
@@ -19,35 +15,6 @@ namespace fastkv::cli {
 namespace {
 
 const std::string white_space = " \t\r\n\f\v";
-
-std::string read_stream(std::FILE* stream, const std::string& name) {
-    std::string content;
-    std::vector<char> block(1 << 16);
-    while (const size_t n = std::fread(block.data(), 1, block.size(), stream)) content.append(block.data(), n);
-    if (std::ferror(stream)) fail(name + ": cannot read: " + std::strerror(errno));
-    return content;
-}
-
-std::string read_file(const std::string& path) {
-    std::error_code ignored;
-    if (std::filesystem::is_directory(path, ignored)) fail(path + " is a folder, not a file");
-    std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-    if (!file) fail(path + ": cannot open: " + std::strerror(errno));
-    return read_stream(file.get(), path);
-}
-
-// UTF-8 without a byte order mark and, as in llama.cpp, without the newline that ends a file.
-std::string checked_text(std::string text, const std::string& name) {
-    const size_t valid = valid_utf8_prefix(text);
-    if (valid < text.size()) {
-        fail(format("%s is not valid UTF-8: byte 0x%02X at offset %zu; convert it first, for example with iconv",
-                    name.c_str(), unsigned(static_cast<unsigned char>(text[valid])), valid));
-    }
-    if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
-    if (text.ends_with('\n')) text.pop_back();
-    if (text.ends_with('\r')) text.pop_back();
-    return text;
-}
 
 bool is_blank(const std::string& text) { return text.find_first_not_of(white_space) == std::string::npos; }
 
@@ -64,7 +31,7 @@ void refuse_contradictions(const PromptOptions& options) {
 std::string read_document(const PromptOptions& options) {
     if (options.has_text) return checked_text(options.text, "the text of -p");
     if (!options.file.empty() && options.file != "-") {
-        std::string text = checked_text(read_file(options.file), options.file);
+        std::string text = checked_text(read_text_file(options.file), options.file);
         if (is_blank(text)) refuse(options.file + " is empty");
         return text;
     }
@@ -76,7 +43,7 @@ std::string read_document(const PromptOptions& options) {
 
 std::vector<int64_t> read_token_ids(const std::string& path) {
     const std::string wanted = ": wanted a JSON array of token ids, or an object with \"prompt_tokens\"";
-    const auto json = nlohmann::json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+    const auto json = nlohmann::json::parse(read_text_file(path), nullptr, /*allow_exceptions=*/false);
     if (json.is_discarded()) fail(path + " is not JSON" + wanted);
     const auto* array = &json;
     if (json.is_object()) {

@@ -9,9 +9,11 @@
 #include <cstring>
 
 #include "cli/interrupt.h"
+#include "cli/method_choice.h"
 #include "cli/progress.h"
 #include "cli/text.h"
 #include "cli/trace.h"
+#include "cli/whole_file.h"
 
 namespace fastkv::cli {
 
@@ -77,7 +79,7 @@ Session make_session(const RunOptions& options, const Model& model) {
     params.n_ctx = context_size(options, model);
     params.cache_type_k = options.model.cache_type_k;
     params.cache_type_v = options.model.cache_type_v;
-    return Session(model, options.method, params);
+    return Session(model, choose_method(options.method, model), params);
 }
 
 void prefill(Session& session, const Prompt& prompt) {
@@ -227,8 +229,8 @@ void add_run_command(CLI::App& app, RunOptions& options) {
 }
 
 int run(const RunOptions& options) {
-    std::optional<TraceFile> trace;
-    if (!options.trace.empty()) trace.emplace(options.trace);
+    std::optional<WholeFile> trace;
+    if (!options.trace.empty()) trace.emplace(options.trace, "--trace");
     const PromptInput input(options.prompt);
     const Model model = Model::load(options.model.path, options.model.params);
     Session session = make_session(options, model);

@@ -1,0 +1,42 @@
+#include "cli/text_file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "cli/text.h"
+#include "fastkv/error.h"
+
+namespace fastkv::cli {
+
+std::string read_stream(std::FILE* stream, const std::string& name) {
+    std::string content;
+    std::vector<char> block(1 << 16);
+    while (const size_t n = std::fread(block.data(), 1, block.size(), stream)) content.append(block.data(), n);
+    if (std::ferror(stream)) fail(name + ": cannot read: " + std::strerror(errno));
+    return content;
+}
+
+std::string read_text_file(const std::string& path) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) fail(path + " is a folder, not a file");
+    std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+    if (!file) fail(path + ": cannot open: " + std::strerror(errno));
+    return read_stream(file.get(), path);
+}
+
+std::string checked_text(std::string text, const std::string& name) {
+    const size_t valid = valid_utf8_prefix(text);
+    if (valid < text.size()) {
+        fail(format("%s is not valid UTF-8: byte 0x%02X at offset %zu; convert it first, for example with iconv",
+                    name.c_str(), unsigned(static_cast<unsigned char>(text[valid])), valid));
+    }
+    if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
+    if (text.ends_with('\n')) text.pop_back();
+    if (text.ends_with('\r')) text.pop_back();
+    return text;
+}
+
+}  // namespace fastkv::cli
