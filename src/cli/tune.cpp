@@ -65,7 +65,8 @@ void add_question_options(CLI::App& app, TuneOptions& options) {
     add_text(app, "--prompts", "N",
              "prompts that finalists are asked, and again as many fresh ones; --check: per length (default 32)",
              [&](const std::string& text) { options.n_prompts = parse_count("--prompts", text); });
-    add_text(app, "-n,--predict", "N", "tokens that an answer may take (default 24; codes and rows 64)",
+    add_text(app, "-n,--predict", "N",
+             "tokens that an answer may take (default 40; several numbers or codes 96, rows 64)",
              [&](const std::string& text) { options.n_predict = parse_count("-n", text); });
     add_text(app, "-s,--seed", "N", "of everything that is drawn (default 1)", [&](const std::string& text) {
         options.seed = parse_number<uint64_t>("--seed", text, "a whole number from 0");

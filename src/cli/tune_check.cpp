@@ -1,5 +1,6 @@
 // fastkv tune --check: one setting beside FullKV on the same prompts. Every answer is printed as it comes.
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -31,7 +32,8 @@ std::string group_name(const tune::RetrievalPrompt& prompt) {
 std::vector<tune::RetrievalPrompt> prompts_to_ask(const TuneOptions& options, const Bench& bench) {
     std::vector<tune::RetrievalPrompt> prompts;
     if (!options.rows.empty()) {
-        prompts = tune::read_rows(read_text_file(options.rows), options.rows);
+        prompts =
+            tune::read_rows(read_text_file(options.rows), std::filesystem::path(options.rows).filename().string());
         if (options.n_prompts && *options.n_prompts < int(prompts.size())) prompts.resize(size_t(*options.n_prompts));
         for (auto& prompt : prompts) prompt.n_predict = options.n_predict.value_or(prompt.n_predict);
         return prompts;

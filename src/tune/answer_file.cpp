@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -33,6 +34,8 @@ bool read_line(const std::string& line, std::map<std::string, Answer>& answers) 
     }
 }
 
+double rounded(double value) { return std::round(value * 1e3) / 1e3; }
+
 }  // namespace
 
 std::string answer_json(const RetrievalPrompt& prompt, const std::string& method, const std::string& engine,
@@ -42,13 +45,13 @@ std::string answer_json(const RetrievalPrompt& prompt, const std::string& method
     json["index"] = prompt.index;
     json["length"] = prompt.length;
     json["n_prompt"] = answer.n_prompt;
-    if (prompt.depth >= 0) json["depth"] = prompt.depth;
+    if (prompt.depth >= 0) json["depth"] = rounded(prompt.depth);
     json["method"] = method;
     json["right"] = answer.right;
     json["score"] = answer.score;
     json["answer"] = answer.text;
     json["wanted"] = prompt.answers;
-    json["seconds"] = answer.seconds;
+    json["seconds"] = rounded(answer.seconds);
     json["prompt"] = prompt.hash();
     json["engine"] = engine;
     return json.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -86,11 +86,12 @@ std::string fact(const std::string& what, const std::string& name, const std::st
 }
 
 std::string message_of(const std::string& what, const std::string& text, const std::string& name, bool several) {
-    const std::string ending = several ? "s" : "";
+    const std::string asked = "the secret " + what + (several ? "s" : "") + " for " + name;
+    std::string cue = asked;
+    cue[0] = 'T';
     return "The following text mentions secret " + what + "s. Remember them: you will be asked afterwards.\n\n" + text +
-           "\n\nWhat " + (several ? "are" : "is") + " the secret " + what + ending + " for " + name +
-           " that the text mentions? The secret " + what + ending + " for " + name + " that the text mentions " +
-           (several ? "are" : "is");
+           "\n\nWhat " + (several ? "are " : "is ") + asked + " that the text mentions? " + cue +
+           (several ? " are" : " is");
 }
 
 struct Needle {
@@ -153,7 +154,7 @@ RetrievalPrompt PromptMaker::make(Task task, int length, int index) const {
     Random random(series + uint64_t(index) * 0x632BE59BD9B4E019u);
     random.next();
 
-    const bool codes = task == Task::uuids;
+    const bool codes = task == Task::uuids, several = task == Task::values;
     const std::string what = codes ? "code" : "number";
     Names names(codes, random);
     const std::string name = names.next();
@@ -164,10 +165,10 @@ RetrievalPrompt PromptMaker::make(Task task, int length, int index) const {
     };
     std::vector<Needle> needles = {hide(prompt.depth, name, true)};
     for (int i = 1; i < 4 && task == Task::keys; ++i) needles.push_back(hide(random.unit(), names.next(), false));
-    for (int i = 1; i < 4 && task == Task::values; ++i) needles.push_back(hide(random.unit(), name, true));
-    prompt.n_predict = codes ? 64 : task == Task::values ? 72 : 24;
+    for (int i = 1; i < 4 && several; ++i) needles.push_back(hide(random.unit(), name, true));
+    // Models like to repeat the question; nothing is generated past a right answer.
+    prompt.n_predict = codes || several ? 96 : 40;
 
-    const bool several = task == Task::values;
     const int frame = count_prompt_(message_of(what, weave({}, needles), name, several));
     if (frame >= length) {
         refuse("-p " + std::to_string(length) + " is too short: the question alone takes " + std::to_string(frame) +

@@ -29,7 +29,7 @@ struct RetrievalPrompt {
     double depth = -1;    ///< share of the text before the answer; < 0: unknown
     std::string message;  ///< the user's message: text, then question
     std::vector<std::string> answers;
-    int n_predict = 24;  ///< tokens that an answer may take
+    int n_predict = 40;  ///< tokens that an answer may take
 
     /// Of everything that the model sees and is judged by, as 16 hexadecimal digits.
     std::string hash() const;

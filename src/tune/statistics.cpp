@@ -17,7 +17,8 @@ Interval wilson(int right, int asked) {
     const double n = asked, p = right / n, z2 = z_two_sided * z_two_sided;
     const double centre = (p + z2 / (2 * n)) / (1 + z2 / n);
     const double half = z_two_sided / (1 + z2 / n) * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n));
-    return {std::max(0.0, centre - half), std::min(1.0, centre + half)};
+    // The ends of [0, 1] exactly, not but for rounding.
+    return {right == 0 ? 0 : centre - half, right == asked ? 1 : centre + half};
 }
 
 Interval paired_difference(const Tally& tally) {
