@@ -13,8 +13,8 @@ constexpr const char* footer =
     R"(Without --check it chooses. First eq. 3 of the FastKV paper: how far the model's last hidden state moves when only
 some tokens go on past a layer, for every layer. Then settings (layer, kernel, rates, window, score layers) within the
 limits are asked questions about numbers hidden in the text; in every round the better half is asked on. The cheapest
-one whose answers are within the noise of FullKV's (McNemar's test, 5 %) on fresh prompts too is stored under the
-model's hash in ~/.config/fastkv/tuned, and 'fastkv run' uses it where no parameter of the method is given.
+one whose answers are within the noise of FullKV's (McNemar's test, 5 %), and within --tolerance on fresh prompts, is stored
+under the model's hash in ~/.config/fastkv/tuned, and 'fastkv run' uses it where no parameter of the method is given.
 A parameter that is given here is fixed, one of --try takes the values that are listed.
 
 Examples:
@@ -87,6 +87,8 @@ void add_search_options(CLI::App& app, TuneOptions& options) {
              [&](const std::string& text) { options.max_work = parse_share("--max-work", text); });
     add_text(app, "--max-cache", "R", "at most this share of FullKV's cache (default 0.1)",
              [&](const std::string& text) { options.max_cache = parse_share("--max-cache", text); });
+    add_text(app, "--tolerance", "R", "share of the fresh prompts that may be lost against FullKV (default 0.05)",
+             [&](const std::string& text) { options.tolerance = parse_share("--tolerance", text); });
     add_text(app, "--settings", "N", "settings to try, drawn from all within the limits (default 32)",
              [&](const std::string& text) { options.n_settings = parse_count("--settings", text); });
     app.add_option_function<std::vector<std::string>>(
@@ -118,6 +120,7 @@ void refuse_idle(const TuneOptions& options) {
         constexpr const char* why = "with --check, which chooses nothing";
         idle(options.max_work.has_value(), "--max-work", why);
         idle(options.max_cache.has_value(), "--max-cache", why);
+        idle(options.tolerance.has_value(), "--tolerance", why);
         idle(options.n_settings.has_value(), "--settings", why);
         idle(!options.tries.empty(), "--try", why);
         idle(!options.plot.empty(), "--plot", why);

@@ -26,7 +26,7 @@ struct TuneOptions {
     bool raw = false;
 
     // the search
-    std::optional<double> max_work, max_cache;
+    std::optional<double> max_work, max_cache, tolerance;
     std::vector<tune::Dimension> tries;
     std::optional<int> n_settings;
     bool no_store = false;

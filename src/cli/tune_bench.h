@@ -32,6 +32,8 @@ class Countdown {
 class Bench {
   public:
     explicit Bench(const TuneOptions& options);
+    Bench(const Bench&) = delete;
+    Bench& operator=(const Bench&) = delete;
 
     /// Prompt `index` of the given length; tasks take turns.
     tune::RetrievalPrompt prompt(int length, int index) const;

@@ -52,6 +52,7 @@ class Tuning {
     explicit Tuning(const TuneOptions& options) : options_(options), bench_(options) {
         plan_.n_prompts = plan_.n_confirm = options.n_prompts.value_or(32);
         plan_.first_round = std::min(4, plan_.n_prompts);
+        plan_.tolerance = options.tolerance.value_or(plan_.tolerance);
     }
 
     Found run() {
@@ -94,8 +95,14 @@ class Tuning {
         return right;
     }
 
-    void begin(const std::string& stage, double expected_work) {
+    // Where no terminal shows how far it is, a line for each stage does.
+    void enter(const std::string& stage) {
         stage_ = stage;
+        if (!stderr_is_terminal()) std::fprintf(stderr, "fastkv: %s\n", stage.c_str());
+    }
+
+    void begin(const std::string& stage, double expected_work) {
+        enter(stage);
         countdown_.forget_expected();
         countdown_.expect(expected_work);
     }
@@ -199,8 +206,8 @@ class Tuning {
                             index);
         };
         const auto on_round = [&](int n_settings, int n_prompts, bool confirms) {
-            stage_ = confirms ? format("%d fresh prompts for the choice", n_prompts)
-                              : format("%d settings, %d prompts each", n_settings, n_prompts);
+            enter(confirms ? format("%d fresh prompts for the choice", n_prompts)
+                           : format("%d settings, %d prompts each", n_settings, n_prompts));
         };
         found_.result = tune::search(int(found_.settings.size()), plan_, ask, on_round);
     }

@@ -61,7 +61,7 @@ std::string random_uuid(Random& random) {
 // Names, none of them twice.
 class Names {
   public:
-    Names(bool uuids, Random& random) : uuids_(uuids), random_(random) {}
+    Names(bool uuids, Random random) : uuids_(uuids), random_(random) {}
 
     std::string next() {
         std::string name;
@@ -77,7 +77,7 @@ class Names {
 
   private:
     bool uuids_;
-    Random& random_;
+    Random random_;
     std::set<std::string> used_;
 };
 
@@ -119,8 +119,8 @@ std::string weave(const std::vector<Sentence>& passage, std::vector<Needle> need
 }
 
 // Sentences of the kind that is asked for, as many as `n_tokens` hold.
-std::vector<Sentence> facts(const std::string& what, int n_tokens, Names& names, const CountTokens& count,
-                            Random& random) {
+std::vector<Sentence> facts(const std::string& what, int n_tokens, Names names, const CountTokens& count,
+                            Random random) {
     std::vector<Sentence> sentences;
     while (true) {
         const std::string value = what == "code" ? random_uuid(random) : random_number(random);
@@ -156,7 +156,7 @@ RetrievalPrompt PromptMaker::make(Task task, int length, int index) const {
 
     const bool codes = task == Task::uuids, several = task == Task::values;
     const std::string what = codes ? "code" : "number";
-    Names names(codes, random);
+    Names names(codes, Random(random.next()));
     const std::string name = names.next();
     const auto hide = [&](double depth, const std::string& of, bool asked) {
         const std::string value = codes ? random_uuid(random) : random_number(random);
@@ -175,9 +175,15 @@ RetrievalPrompt PromptMaker::make(Task task, int length, int index) const {
                " tokens");
     }
     const bool only_facts = task == Task::lines || codes;
-    const auto passage =
-        only_facts ? facts(what, length - frame, names, count_, random) : text_.passage(random.next(), length - frame);
-    prompt.message = message_of(what, weave(passage, needles), name, several);
+    const uint64_t start = random.next();
+    const auto with = [&](int n_tokens) {
+        const auto passage = only_facts ? facts(what, n_tokens, names, count_, random) : text_.passage(start, n_tokens);
+        return message_of(what, weave(passage, needles), name, several);
+    };
+    prompt.message = with(length - frame);
+    // Sentences have fewer tokens together than one by one: the rest is filled.
+    const int missing = length - count_prompt_(prompt.message);
+    if (missing > 0) prompt.message = with(length - frame + missing);
     return prompt;
 }
 

@@ -42,7 +42,7 @@ class PromptMaker {
     /// `count` is of a piece of text, `count_prompt` of a message as the model reads it, chat template included.
     PromptMaker(SourceText text, CountTokens count, CountTokens count_prompt, uint64_t seed);
 
-    /// About `length` tokens, never more than a few above. Throws Error(usage) where the question alone has more.
+    /// About `length` tokens, a sentence more or less. Throws Error(usage) where the question alone has more.
     RetrievalPrompt make(Task task, int length, int index) const;
 
   private:

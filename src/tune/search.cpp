@@ -67,7 +67,7 @@ class Search {
             }
             if (!within_noise(tally)) return false;
         }
-        return true;
+        return tally.deficit() <= plan_.tolerance * tally.asked;
     }
 
     SearchPlan plan_;
