@@ -42,6 +42,8 @@ class LayerCache {
 
     const KvTensors& tensors() const { return kv_; }
     const Device& device() const { return *device_; }
+    /// The part of one head: [head_dim, capacity(head), 1]. `ctx` holds the descriptions.
+    KvTensors head_tensors(ggml_context* ctx, int head) const;
     int n_head() const { return int(heads_.size()); }
     uint64_t bytes() const { return store_->bytes(); }
     KvTypes types() const { return types_; }
