@@ -389,6 +389,16 @@ TEST(Trace, HasExactlyTheNamesThatToolsRelyOn) {
     for (const double margin : trace["margins"]) EXPECT_GE(margin, 0);
 }
 
+TEST(Trace, NamesParametersAsTheFlags) {
+    const Json trace = run_traced({"--tokens", token_file(200), "-n", "2", "--method", "snapkv"});
+    EXPECT_EQ(trace["params"]["retain_rate"], 0.1);
+    EXPECT_EQ(trace["params"]["tsp_layer"], "off");
+    EXPECT_EQ(trace["params"]["select_per"], "kv-head");
+    EXPECT_EQ(trace["params"]["layer_budget"], "even");
+    EXPECT_FALSE(trace["params"].contains("tsp_rate"));
+    EXPECT_FALSE(trace["params"].contains("filter_layer"));
+}
+
 TEST(Trace, TellsWhatWasKeptAndPropagated) {
     const Json trace = run_traced({"--tokens", token_file(200), "-n", "1"});
     ASSERT_EQ(trace["layers"].size(), 3u);

@@ -257,7 +257,7 @@ TEST(Methods, WhatIsOutOfRangeIsRefused) {
     refused("gemfilter", "budget", {"0", "-3"});
     refused("gemfilter", "filter_layer", {"-1", "32"});
     refused("pyramidinfer", "sinks", {"-1"});
-    refused("pyramidinfer", "pyramid_recent", {"-0.1", "1.1", "nan"});
+    refused("pyramidinfer", "pyramid_recent", {"-0.1", "1", "nan"});
     refused("pyramidinfer", "pyramid_decay", {"-0.1", "1.1", "nan"});
     refused("pyramidinfer", "pyramid_min_context", {"-1"});
     refused("pyramidinfer", "pyramid_distance_weight", {"0", "-1", "nan", "inf"});
@@ -741,7 +741,7 @@ TEST(PyramidInfer, ShortPromptsAndOddSchedulesKeepAll) {
     const auto all = [](const std::string& name, const std::string& value) {
         return walk(resolve(with("pyramidinfer", {{name, value}}), model_of(8)), 8, 1000).cached;
     };
-    EXPECT_THAT(all("pyramid_recent", "1"), Each(1000));
+    EXPECT_THAT(all("pyramid_recent", "0.999"), Each(1000));
     EXPECT_THAT(all("pyramid_decay", "1"), Each(1000));
     EXPECT_THAT(all("sinks", "1000"), Each(1000));
     EXPECT_THAT(all("pyramid_min_context", "1000"), Each(1000));

@@ -106,7 +106,7 @@ struct MethodParams {
     std::optional<int> filter_layer;  ///< from 0; default: the published one, else a like depth
     // pyramidinfer; the reference's names are in docs/methods.md
     std::optional<std::string> pyramid_preset;      ///< default "llama-0.6"; the values below override it
-    std::optional<double> pyramid_recent;           ///< share of the prompt whose queries score and are kept, [0, 1]
+    std::optional<double> pyramid_recent;           ///< share of the prompt whose queries score and are kept, [0, 1)
     std::optional<double> pyramid_decay;            ///< share of the context that the last layer would pass on, [0, 1]
     std::optional<int> pyramid_min_context;         ///< a smaller context is not reduced; default 64
     std::optional<double> pyramid_distance_weight;  ///< of the last scoring query, the first has 1; default 1.2

@@ -39,6 +39,12 @@ const Preset& find_preset(const std::string& name) {
     return *found;
 }
 
+// The recent tokens are so many and one more.
+double checked_recent(double share) {
+    if (!(share >= 0 && share < 1)) refuse("--pyramid-recent " + number_text(share) + " is outside [0, 1)");
+    return share;
+}
+
 MethodParams resolve_pyramidinfer(const MethodParams& params, const HyperParams&) {
     const std::string schedule =
         "by pyramidinfer, whose schedule decides; --pyramid-preset chooses one: " + preset_names();
@@ -50,7 +56,7 @@ MethodParams resolve_pyramidinfer(const MethodParams& params, const HyperParams&
     resolved.pyramid_preset = params.pyramid_preset.value_or("llama-0.6");
     const Preset& preset = find_preset(*resolved.pyramid_preset);
     resolved.sinks = checked_at_least(params.sinks.value_or(4), 0, "--sinks");
-    resolved.pyramid_recent = checked_share(params.pyramid_recent.value_or(preset.recent), "--pyramid-recent");
+    resolved.pyramid_recent = checked_recent(params.pyramid_recent.value_or(preset.recent));
     resolved.pyramid_decay = checked_share(params.pyramid_decay.value_or(preset.decay), "--pyramid-decay");
     resolved.pyramid_min_context =
         checked_at_least(params.pyramid_min_context.value_or(64), 0, "--pyramid-min-context");
