@@ -120,6 +120,31 @@ TEST_P(Devices, ComputeWhatTheCpuComputes) {
     }
 }
 
+/// Later turns too, with heads of one length and of different ones, and cut again.
+TEST_P(Devices, ReadLaterTurnsAsTheCpuDoes) {
+    const std::string path = test::write_tiny_model({.n_layer = 5});
+    ModelParams params;
+    params.compute = Compute::f32;
+    params.n_threads = 1;
+    const Model cpu = Model::load(path, params);
+    params.n_gpu_layers = GetParam();
+    const Model mixed = Model::load(path, params);
+    for (const double floor : {1.0, 0.2}) {
+        MethodParams method{.method = "snapkv", .retain_rate = 0.3};
+        method.head_floor = floor;
+        Session a(cpu, method, {.n_predict = 2}), b(mixed, method, {.n_predict = 2});
+        for (Session* session : {&a, &b}) {
+            session->prefill(test::random_tokens(cpu.hparams().n_vocab, 300));
+            session->extend(test::random_tokens(cpu.hparams().n_vocab, 300, 2), /*recompress=*/floor == 1);
+        }
+        for (const Token token : {10, 20, 30}) {
+            ASSERT_LT(test::largest_difference(a.logits(), b.logits()), 5e-2) << "floor " << floor;
+            a.decode(token);
+            b.decode(token);
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Layers, Devices, ::testing::Values(1, 3, 5, -1));
 
 }  // namespace
