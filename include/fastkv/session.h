@@ -68,7 +68,7 @@ struct SessionParams {
 
 /// Bytes and work that a prompt would take, without computing anything.
 struct CostEstimate {
-    double prefill_share = 1;     ///< of FullKV's token rows times layers
+    double prefill_share = 1;     ///< floating-point operations of the prefill, of FullKV's
     uint64_t kv_cache_bytes = 0;  ///< after the prefill, `n_predict` entries set aside
     uint64_t working_bytes = 0;   ///< residual stream, one layer's K and V, expanded weights, scratch
     uint64_t peak_bytes() const { return kv_cache_bytes + working_bytes; }
@@ -77,7 +77,8 @@ struct CostEstimate {
 /// What `n_prompt` tokens would cost. Throws like resolve().
 CostEstimate estimate(const Model& model, const MethodParams& method, int n_prompt, const SessionParams& params = {});
 
-/// A session: prefill once, then decode token by token, and extend by later turns. Not thread-safe; sessions are independent.
+/// A session: prefill once, then decode token by token, and extend by later turns. Not thread-safe; sessions are
+/// independent.
 class Session {
   public:
     /// Throws Error(usage) where the method's parameters do not fit the model.
@@ -91,10 +92,10 @@ class Session {
     /// Error(failure) when it is longer than the context or needs more memory than there is, Error(cancelled).
     void prefill(std::span<const Token> prompt, const ProgressCallback& progress = {});
 
-    /// Appends a later turn of a conversation: its tokens attend to what the cache kept and to themselves, all of them are
-    /// cached, and positions go on. With `recompress` every layer's cache is then cut to what the method would keep of a
-    /// prompt as long as all turns together, as far as it is longer; the turn's last tokens score. A cancelled turn
-    /// leaves the session empty, as prefill() does. Throws like prefill(); Error(usage) before a prefill, and for
+    /// Appends a later turn of a conversation: its tokens attend to what the cache kept and to themselves, all of them
+    /// are cached, and positions go on. With `recompress` every layer's cache is then cut to what the method would keep
+    /// of a prompt as long as all turns together, as far as it is longer; the turn's last tokens score. A cancelled
+    /// turn leaves the session empty, as prefill() does. Throws like prefill(); Error(usage) before a prefill, and for
     /// `recompress` with a method whose choice cannot be repeated (gemfilter, pyramidinfer, scores by expectation).
     void extend(std::span<const Token> turn, bool recompress = false, const ProgressCallback& progress = {});
 

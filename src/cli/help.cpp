@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "cli/options.h"
+
 namespace fastkv::cli {
 
 // CLI11 leaves two empty lines between groups; one is enough.
@@ -20,10 +22,12 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
     return "Usage: fastkv COMMAND [options]\n";
 }
 
-// CLI11 knows short names of one letter only, so -ngl is shown by hand; see long_names().
+// CLI11 knows short names of one letter only, so longer ones such as -ngl are shown by hand; see long_names().
 std::string HelpFormatter::make_option_name(const CLI::Option* option, bool is_positional) const {
     const std::string name = CLI::Formatter::make_option_name(option, is_positional);
-    return name.starts_with("--gpu-layers") ? "-ngl,--gpu-layers" : name;
+    const std::string first = name.substr(0, name.find(','));
+    const std::string shorter = short_name(first);
+    return shorter.empty() ? name : shorter + "," + first;
 }
 
 std::string HelpFormatter::make_option_opts(const CLI::Option* option) const {

@@ -11,6 +11,8 @@ namespace fastkv::cli {
 namespace {
 
 const Choices<Compute> computes = {{"auto", Compute::automatic}, {"f32", Compute::f32}, {"bf16", Compute::bf16}};
+const Choices<CacheType> cache_types = {
+    {"auto", CacheType::automatic}, {"f32", CacheType::f32}, {"f16", CacheType::f16}, {"q8_0", CacheType::q8_0}};
 const Choices<Ops> ops_choices = {{"auto", Ops::automatic}, {"standard", Ops::standard}};
 
 CLI::Option* add_text(CLI::App& app, const std::string& names, const std::string& type, const std::string& help,
@@ -63,6 +65,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
              [&](const std::string& text) { options.params.n_gpu_layers = parse_gpu_layers(text); });
     add_text(app, "--compute", "KIND", "arithmetic: auto, f32 (to verify), bf16 (default auto)",
              [&](const std::string& text) { options.params.compute = choose(computes, "--compute", text); });
+    add_text(app, "--cache-type-k", "TYPE", "how keys are cached: f32, f16, q8_0 (default f16)",
+             [&](const std::string& text) { options.cache_type_k = choose(cache_types, "-ctk", text); });
+    add_text(app, "--cache-type-v", "TYPE", "how values are cached (default f16)",
+             [&](const std::string& text) { options.cache_type_v = choose(cache_types, "-ctv", text); });
     add_text(app, "--ops", "KIND", "operators on the CPU: auto, standard (ggml's only) (default auto)",
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
 }
@@ -93,8 +99,21 @@ void add_sampling_options(CLI::App& app, SamplerParams& params) {
     app.add_flag("--ignore-eos", params.ignore_eos, "never pick a token that ends the answer");
 }
 
+namespace {
+
+const std::map<std::string, std::string> long_of = {
+    {"-ngl", "--gpu-layers"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}};
+
+}  // namespace
+
+std::string short_name(const std::string& long_name) {
+    for (const auto& [name, of] : long_of) {
+        if (of == long_name) return name;
+    }
+    return "";
+}
+
 std::vector<std::string> long_names(int argc, char** argv) {
-    static const std::map<std::string, std::string> long_of = {{"-ngl", "--gpu-layers"}};
     std::vector<std::string> arguments;
     for (int i = 1; i < argc; ++i) {
         const auto found = long_of.find(argv[i]);

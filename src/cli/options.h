@@ -14,6 +14,8 @@ struct ModelOptions {
     std::string path;
     ModelParams params;
     int n_ctx = 0;  ///< 0: the model's
+    CacheType cache_type_k = CacheType::automatic;
+    CacheType cache_type_v = CacheType::automatic;
 };
 
 void add_model_options(CLI::App& app, ModelOptions& options);
@@ -22,6 +24,9 @@ void add_sampling_options(CLI::App& app, SamplerParams& params);
 
 /// The arguments as CLI11 can read them: llama.cpp's short names of several letters (-ngl) become long ones.
 std::vector<std::string> long_names(int argc, char** argv);
+
+/// That short name of a long one, or "".
+std::string short_name(const std::string& long_name);
 
 /// The whole of `text` as a number. Throws Error(usage): "-n many is not a number of tokens".
 int whole_number(const std::string& flag, const std::string& text, const char* kind);

@@ -75,6 +75,8 @@ Session make_session(const RunOptions& options, const Model& model) {
     SessionParams params;
     params.n_predict = options.n_predict < 0 ? open_ended_reserve : options.n_predict;
     params.n_ctx = context_size(options, model);
+    params.cache_type_k = options.model.cache_type_k;
+    params.cache_type_v = options.model.cache_type_v;
     return Session(model, options.method, params);
 }
 
@@ -154,8 +156,6 @@ void print_details(const Model& model, const Session& session, const Outcome& ou
     const PhaseStats& read = session.prefill_stats();
     const PhaseStats& said = session.decode_stats();
     const MemoryStats memory = session.memory();
-    int64_t rows = 0;
-    for (const LayerReport& layer : session.layers()) rows += layer.rows;
     const auto line = [](const char* name, const std::string& text) {
         std::fprintf(stderr, "%-12s %s\n", name, text.c_str());
     };
@@ -166,9 +166,10 @@ void print_details(const Model& model, const Session& session, const Outcome& ou
                            model.params().n_threads, model.params().n_gpu_layers));
     line("method", method_text(session.method()));
     line("first token", "after " + seconds_text(outcome.first_token_seconds));
-    line("prefill", format("%s tokens in %s, %.1f tokens/s, %.1f %% of the rows of fullkv",
-                           count_text(read.tokens).c_str(), seconds_text(read.seconds).c_str(),
-                           read.tokens_per_second(), 100.0 * double(rows) / (double(read.tokens) * hp.n_layer)));
+    const double share = estimate(model, session.method(), session.n_prompt()).prefill_share;
+    line("prefill",
+         format("%s tokens in %s, %.1f tokens/s, %.1f %% of the work of fullkv", count_text(read.tokens).c_str(),
+                seconds_text(read.seconds).c_str(), read.tokens_per_second(), 100.0 * share));
     line("decode",
          format("%s tokens in %s, %.1f tokens/s; stopped: %s", count_text(said.tokens).c_str(),
                 seconds_text(said.seconds).c_str(), said.tokens_per_second(), stop_text(outcome.stop).c_str()));

@@ -20,7 +20,8 @@ ggml_tensor* first_rows(Graph& graph, ggml_tensor* kv, int64_t rows) {
     return ggml_view_3d(graph.ctx(), kv, kv->ne[0], rows, kv->ne[2], kv->nb[1], kv->nb[2], 0);
 }
 
-/// ggml's fused attention: q [head_dim, rows, n_head] over k and v [head_dim, n_kv, heads] -> [head_dim * n_head, rows].
+/// ggml's fused attention: q [head_dim, rows, n_head] over k and v [head_dim, n_kv, heads] -> [head_dim * n_head,
+/// rows].
 ggml_tensor* flash_attention(Graph& graph, const HyperParams& hparams, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
                              ggml_tensor* mask) {
     ggml_tensor* out = ggml_flash_attn_ext(graph.ctx(), q, k, v, mask, attention_scale(hparams), /*max_bias=*/0.0f,
@@ -133,7 +134,7 @@ ggml_tensor* cache_attention_by_ggml(Graph& graph, const CacheQuestion& question
                                             size_t(group.first_head * n_query) * q->nb[1]);
         ggml_tensor* part = flash_attention(graph, hparams, group_q, k, v, mask);
         out = out ? ggml_concat(ctx, out, part, 0) : part;
-        if (weights) {  // evictions that read them keep all heads alike
+        if (weights) {                                            // evictions that read them keep all heads alike
             ggml_tensor* scores = ggml_mul_mat(ctx, k, group_q);  // [n_kv, 1, n_head]
             ggml_tensor* p = ggml_soft_max_ext(ctx, scores, mask, attention_scale(hparams), /*max_bias=*/0.0f);
             *weights = ggml_reshape_2d(ctx, p, group.n_kv, hparams.n_head);

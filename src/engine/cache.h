@@ -88,16 +88,16 @@ class LayerCache {
     const Device* device_;
     KvTypes types_;
     int head_dim_;
-    std::vector<int> capacity_;               // [n_head]
-    std::vector<kernels::CacheHead> heads_;   // [n_head]
+    std::vector<int> capacity_;              // [n_head]
+    std::vector<kernels::CacheHead> heads_;  // [n_head]
     KvTensors kv_;
     std::unique_ptr<TensorStore> store_;
     bool shares_positions_ = true;
     std::vector<int32_t> positions_;  // [capacity of a head] if all share them, else [rows of all heads]
 };
 
-/// Copies rows [cached heads][own count] of a layer's K and V to the first entries of `cache`, on its device. The heads of
-/// `kv` are `head_rows` flat rows apart; cached heads of one group read the same one.
+/// Copies rows [cached heads][own count] of a layer's K and V to the first entries of `cache`, on its device. The heads
+/// of `kv` are `head_rows` flat rows apart; cached heads of one group read the same one.
 void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vector<int>> rows, LayerCache& cache,
                ggml_gallocr_t allocator);
 

@@ -8,16 +8,12 @@ namespace fastkv {
 
 Decoder::Decoder(const Model::Impl& model, std::vector<LayerCache>& caches,
                  std::vector<std::unique_ptr<Eviction>>& evictions)
-    : model_(model),
-      caches_(caches),
-      evictions_(evictions),
-      nodes_(caches.size()),
-      row_(size_t(model.hparams.n_embd)) {
+    : model_(model), caches_(caches), evictions_(evictions), nodes_(caches.size()), row_(size_t(model.hparams.n_embd)) {
     for (int layer = 0; layer < model.hparams.n_layer; ++layer) {
         const Device* device = model.weights.layers[size_t(layer)].device;
         if (segments_.empty() || segments_.back().device != device) {
-            segments_.push_back({device, layer, layer, choose_kernels(*device, model.params.compute),
-                                 new_graph_allocator(*device)});
+            segments_.push_back(
+                {device, layer, layer, choose_kernels(*device, model.params.compute), new_graph_allocator(*device)});
         }
         segments_.back().end_layer = layer + 1;
         read_sinks(layer);
@@ -100,9 +96,8 @@ ggml_tensor* Decoder::build_layer(Graph& graph, const KernelChoice& choice, int 
     const bool wants_weights = eviction && eviction->reads_attention();
     nodes.weights = nullptr;
     nodes.weight_row = weight_row_length(choice, cache);
-    const CacheQuestion question{hp,        choice,       cache,
-                                 written,   position_,    nodes.groups,
-                                 wants_weights ? &nodes.weights : nullptr};
+    const CacheQuestion question{
+        hp, choice, cache, written, position_, nodes.groups, wants_weights ? &nodes.weights : nullptr};
     x = build_block(graph, layer, x, position, cache_attention(question));
     if (nodes.weights) graph.output(nodes.weights);
     return x;

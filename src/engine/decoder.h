@@ -41,13 +41,13 @@ class Decoder {
 
     /// What a layer's nodes read besides the row, and what they leave.
     struct LayerNodes {
-        std::vector<int64_t> kv_rows;        // [cached heads] where the new entry goes
-        std::vector<CacheGroup> groups;      // for ggml's attention
-        ggml_tensor* weights = nullptr;      // [row length, n_head] probabilities of the token, for the eviction
-        int weight_row = 0;                  // the row length
-        std::vector<float> sink_keys;        // [sinks][cached heads][head_dim] of a rolling cache, as the prompt left them
-        std::vector<int64_t> sink_rows;      // [sinks][cached heads]
-        std::vector<int32_t> sink_shift;     // [sinks] positions that they are turned on by
+        std::vector<int64_t> kv_rows;     // [cached heads] where the new entry goes
+        std::vector<CacheGroup> groups;   // for ggml's attention
+        ggml_tensor* weights = nullptr;   // [row length, n_head] probabilities of the token, for the eviction
+        int weight_row = 0;               // the row length
+        std::vector<float> sink_keys;     // [sinks][cached heads][head_dim] of a rolling cache, as the prompt left them
+        std::vector<int64_t> sink_rows;   // [sinks][cached heads]
+        std::vector<int32_t> sink_shift;  // [sinks] positions that they are turned on by
     };
 
     void append(int position);

@@ -4,8 +4,8 @@
 
 #include "engine/cache.h"
 #include "engine/kernel_choice.h"
-#include "methods/schedule.h"
 #include "fastkv/session.h"
+#include "methods/schedule.h"
 #include "model/model_impl.h"
 
 namespace fastkv {
@@ -31,6 +31,29 @@ uint64_t chunk_bytes(const HyperParams& hp, const Device& device, int n_prompt) 
 
 }  // namespace
 
+namespace {
+
+/// Floating-point operations of one layer, as Prefill computes it: keys and values of all rows; queries, attention and
+/// MLP of those that live on; what scoring takes. Norms, rotations and softmax are left out, they are of lower order.
+double layer_flops(const HyperParams& hp, const PlannedLayer& layer, bool all_logits) {
+    const double n = layer.at.n_rows, d = hp.n_embd, q = double(hp.n_head) * hp.head_dim;
+    const double kv = double(hp.n_head_kv) * hp.head_dim;
+    const bool is_last = layer.at.layer + 1 == hp.n_layer && !all_logits;
+    const bool restarts = layer.plan.propagate && layer.plan.propagate->restart;
+    const double block = restarts ? 0 : is_last ? 1 : layer.passed;
+    const double seen = block > 1 ? n / 2 : n;  // keys that a row sees on average
+    double flops = n * 2 * d * kv * (restarts ? 1 : 2);
+    flops += block * (4 * d * q + 6 * d * hp.n_ff) + block * seen * 4 * q;
+    if (const auto& score = layer.plan.score) {
+        const double n_query = score->kind == ScoreKind::expected ? n : score->n_query;
+        const double looks = score->kind == ScoreKind::expected ? 2.0 * hp.head_dim : n_query == n ? n : 2 * n;
+        flops += (n_query == n ? 0 : n_query * 2 * d * q) + n_query * looks * q;
+    }
+    return flops;
+}
+
+}  // namespace
+
 CostEstimate estimate(const Model& model, const MethodParams& method_params, int n_prompt,
                       const SessionParams& session) {
     const Model::Impl& impl = model.impl();
@@ -42,19 +65,23 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     CostEstimate cost;
     int window = 0;
     bool compresses = false;
-    int64_t rows = 0;
+    double flops = 0;
     const auto layers = plan_prompt(method, params, hp.n_layer, n_prompt);
     for (const PlannedLayer& layer : layers) {
-        rows += layer.at.n_rows;
+        flops += layer_flops(hp, layer, session.all_logits);
         compresses = compresses || layer.plan.keep;
         if (layer.plan.score) window = std::max(window, std::min(layer.plan.score->n_query, 2048));
         if (layer.at.pass != layers.back().at.pass) continue;
         const Device& device = *impl.weights.layers[size_t(layer.at.layer)].device;
         const int64_t capacity = cache_capacity(device, layer.cached, session.n_predict);
-        cost.kv_cache_bytes +=
-            cache_bytes(types, hp.head_dim, capacity * layer.cached_heads(hp.n_head, hp.n_head_kv));
+        cost.kv_cache_bytes += cache_bytes(types, hp.head_dim, capacity * layer.cached_heads(hp.n_head, hp.n_head_kv));
     }
-    cost.prefill_share = double(rows) / (double(n_prompt) * hp.n_layer);
+    double full_flops = 0;
+    for (int layer = 0; layer < hp.n_layer; ++layer) {
+        const PlannedLayer full{.at = {.layer = layer, .n_rows = n_prompt}, .plan = {}, .passed = n_prompt};
+        full_flops += layer_flops(hp, full, session.all_logits);
+    }
+    cost.prefill_share = flops / full_flops;
 
     const Device& device = *impl.weights.layers[0].device;
     const KernelChoice choice = choose_kernels(device, impl.params.compute);

@@ -36,8 +36,8 @@ std::vector<float> Extension::run(std::span<const Token> turn, int first_positio
         if (stream.device() != &device) {
             stream.move_to(device, int(turn.size()));
             allocator_ = new_graph_allocator(device);
-            expanded_ = std::make_unique<ExpandedWeights>(choose_kernels(device, model_.params.compute).gemm,
-                                                          allocator_.get());
+            expanded_ =
+                std::make_unique<ExpandedWeights>(choose_kernels(device, model_.params.compute).gemm, allocator_.get());
         }
         extend_layer(layer, stream);
     }
@@ -87,8 +87,7 @@ void Extension::expand_weights(LayerContext& context, const Device& device) {
     expanded_->expand(device, linears);
 }
 
-void Extension::append_keys_values(const LayerContext& context, const ResidualStream& stream,
-                                   LayerCache& cache) const {
+void Extension::append_keys_values(const LayerContext& context, const ResidualStream& stream, LayerCache& cache) const {
     const int n_before = cache.n_entry(0), n_turn = int(positions_.size());
     bool moved = false;
     cache.append(positions_, moved);

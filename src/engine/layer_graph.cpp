@@ -52,10 +52,13 @@ ggml_tensor* build_norm(Graph& graph, const HyperParams& hparams, ggml_tensor* x
     return ggml_mul(graph.ctx(), ggml_rms_norm(graph.ctx(), x, hparams.norm_eps), weight);
 }
 
-ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
+ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
     ggml_tensor* h = build_norm(graph, layer.hparams, x, layer.weights.attn_norm);
-    ggml_tensor* q = split_heads(graph, build_linear(graph, layer.linears.q, h), layer.hparams.head_dim);
-    return build_rope(graph, layer, q, positions);
+    return split_heads(graph, build_linear(graph, layer.linears.q, h), layer.hparams.head_dim);
+}
+
+ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
+    return build_rope(graph, layer, build_unrotated_queries(graph, layer, x), positions);
 }
 
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,

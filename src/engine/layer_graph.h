@@ -29,6 +29,9 @@ ggml_tensor* build_norm(Graph& graph, const HyperParams& hparams, ggml_tensor* x
 /// Rotated queries of the rows x [n_embd, rows] at `positions` [rows]: -> [head_dim, n_head, rows].
 ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions);
 
+/// The same queries before their rotation.
+ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x);
+
 /// Keys (rotated) and values of the rows x [n_embd, rows] at `positions` [rows], written to the flat rows `kv_rows`
 /// (int64 [cached heads · rows], head by head within a row) of `kv`. Where the cache has more heads than the layer, the
 /// query heads of a group each get their key/value head's. Returns the written tensors.

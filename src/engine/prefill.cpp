@@ -98,6 +98,15 @@ void Prefill::enter_layer(int layer) {
     scratch_store_.reset();
 }
 
+namespace {
+
+/// Rows whose queries are computed to score.
+int scoring_rows(const ScorePlan& plan, int n_rows) {
+    return plan.kind == ScoreKind::expected ? n_rows - plan.sinks : plan.n_query;
+}
+
+}  // namespace
+
 /// Expands the matrices that enough rows will pass through.
 void Prefill::expand_weights(const LayerPlan& plan, int n_block_rows) {
     if (!choice_.packed_linear) return;
@@ -105,7 +114,8 @@ void Prefill::expand_weights(const LayerPlan& plan, int n_block_rows) {
     LayerLinears& l = context_->linears;
     std::vector<Linear*> linears;
     if (n_rows() >= enough) linears = {&l.k, &l.v};
-    if (n_block_rows >= enough || (plan.score && plan.score->n_query >= enough)) linears.push_back(&l.q);
+    if (n_block_rows >= enough || (plan.score && scoring_rows(*plan.score, n_rows()) >= enough))
+        linears.push_back(&l.q);
     if (n_block_rows >= enough) linears.insert(linears.end(), {&l.o, &l.gate, &l.up, &l.down});
     expanded_->expand(*device_, linears);
 }
@@ -173,7 +183,8 @@ void Prefill::fill_cache(const Choice& choice, const KvTensors& kv) {
         if (kv.k == cache.tensors().k) return;
         std::vector<int> rows(static_cast<size_t>(n_rows()));
         std::iota(rows.begin(), rows.end(), 0);
-        copy_rows(kv, kv.k->ne[1], std::vector<std::vector<int>>(size_t(cache.n_head()), rows), cache, allocator_.get());
+        copy_rows(kv, kv.k->ne[1], std::vector<std::vector<int>>(size_t(cache.n_head()), rows), cache,
+                  allocator_.get());
         return;
     }
     const std::vector<std::vector<int>> rows = rows_of_heads(choice, hparams_.n_head_kv);

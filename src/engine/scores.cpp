@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/expected_scores.h"
 #include "kernels/key_scores.h"
 
 namespace fastkv {
@@ -83,8 +84,8 @@ ggml_tensor* probabilities_by_ggml(Graph& graph, const ScoredLayer& at, const Sc
                                    const std::vector<float>& mask) {
     ggml_context* ctx = graph.ctx();
     ggml_tensor* q = ggml_permute(ctx, chunk_queries(graph, at, chunk), 0, 2, 1, 3);  // [head_dim, n_query, n_head]
-    ggml_tensor* k = ggml_view_3d(ctx, at.kv.k, at.kv.k->ne[0], chunk.n_key, at.kv.k->ne[2], at.kv.k->nb[1],
-                                  at.kv.k->nb[2], 0);
+    ggml_tensor* k =
+        ggml_view_3d(ctx, at.kv.k, at.kv.k->ne[0], chunk.n_key, at.kv.k->ne[2], at.kv.k->nb[1], at.kv.k->nb[2], 0);
     ggml_tensor* scores = ggml_mul_mat(ctx, k, q);
     if (plan.kind == ScoreKind::product) return scores;
     ggml_tensor* mask_input = graph.input(GGML_TYPE_F32, {chunk.n_key, chunk.n_query()}, mask.data());
@@ -99,12 +100,11 @@ void score_chunk(const ScoredLayer& at, const ScorePlan& plan, const Chunk& chun
     std::vector<float> mask;     // [n_query][n_key]
     std::vector<float> weights;  // [n_head][n_query]
     if (at.choice.cache_kernels) {
-        node = graph.cpu_node({chunk.n_col, n_head}, {chunk_queries(graph, at, chunk), at.kv.k},
-                              [&](ggml_tensor* dst, int ith, int nth) {
-                                  const auto* q = static_cast<const float*>(dst->src[0]->data);
-                                  kernels::key_scores(score_queries(at, plan, chunk, q),
-                                                      static_cast<float*>(dst->data), ith, nth);
-                              });
+        node = graph.cpu_node(
+            {chunk.n_col, n_head}, {chunk_queries(graph, at, chunk), at.kv.k}, [&](ggml_tensor* dst, int ith, int nth) {
+                const auto* q = static_cast<const float*>(dst->src[0]->data);
+                kernels::key_scores(score_queries(at, plan, chunk, q), static_cast<float*>(dst->data), ith, nth);
+            });
     } else {
         mask = chunk_mask(at, plan, chunk);
         const int first_query = at.n_rows() - plan.n_query;
@@ -127,6 +127,7 @@ void score_chunk(const ScoredLayer& at, const ScorePlan& plan, const Chunk& chun
 }  // namespace
 
 Scores score_tokens(const ScoredLayer& at, const ScorePlan& plan) {
+    if (plan.kind == ScoreKind::expected) return expected_token_scores(at, plan);
     const int n_rows = at.n_rows();
     const int step = chunk_rows(at, plan);
     Scores scores{at.layer.hparams.n_head, n_rows - plan.tail, {}};

@@ -35,10 +35,10 @@ struct Session::Impl {
 
     int n_prompt = 0;
     int n_past = 0;
-    std::vector<int> restarted;                         // prompt positions that a restart left, by their new ones
-    std::vector<LayerCache> caches;                     // [n_layer], empty before the prefill
+    std::vector<int> restarted;                        // prompt positions that a restart left, by their new ones
+    std::vector<LayerCache> caches;                    // [n_layer], empty before the prefill
     std::vector<std::unique_ptr<Eviction>> evictions;  // [n_layer]
-    std::vector<LayerReport> layers;                    // [n_layer]
+    std::vector<LayerReport> layers;                   // [n_layer]
     std::optional<Decoder> decoder;
     std::vector<float> row;         // [n_embd] residual stream of the newest token
     std::vector<float> logits;      // [n_vocab]
@@ -119,8 +119,9 @@ PrefillResult Session::Impl::read(std::span<const Token> prompt, const ProgressC
     std::vector<Token> rest;
     for (const int position : restarted) rest.push_back(prompt[size_t(position)]);
     result = Prefill(setup, rest, {}, 1).run();
-    const auto filter = std::find_if(planned.begin(), planned.end(),
-                                     [](const PlannedLayer& l) { return l.plan.propagate && l.plan.propagate->restart; });
+    const auto filter = std::find_if(planned.begin(), planned.end(), [](const PlannedLayer& l) {
+        return l.plan.propagate && l.plan.propagate->restart;
+    });
     for (LayerReport& layer : result.layers) {
         for (auto& own : layer.kept) {
             for (int& position : own) position = restarted[size_t(position)];

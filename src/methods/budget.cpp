@@ -136,6 +136,7 @@ ScorePlan window_score(const MethodParams& params) {
     ScorePlan score{.tail = *params.window, .kernel = *params.kernel, .pooling = *params.pooling};
     if (*params.score == ScoreBy::expected) {
         score.kind = ScoreKind::expected;
+        score.sinks = *params.sinks;
     } else {
         score.n_query = *params.window;
     }

@@ -41,6 +41,7 @@ constexpr int kernel_spans = 0;
 struct ScorePlan {
     int n_query = 0;
     int tail = 0;
+    int sinks = 0;  ///< expected: the first rows are neither asked nor judged; their scores are 0
     ScoreKind kind = ScoreKind::softmax;
     ScoreMask mask = ScoreMask::causal;
     double last_weight = 1;
