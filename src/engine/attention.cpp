@@ -134,10 +134,11 @@ ggml_tensor* cache_attention_by_ggml(Graph& graph, const CacheQuestion& question
                                             size_t(group.first_head * n_query) * q->nb[1]);
         ggml_tensor* part = flash_attention(graph, hparams, group_q, k, v, mask);
         out = out ? ggml_concat(ctx, out, part, 0) : part;
-        if (weights) {                                            // evictions that read them keep all heads alike
-            ggml_tensor* scores = ggml_mul_mat(ctx, k, group_q);  // [n_kv, 1, n_head]
+        if (weights) {  // evictions that read them leave all heads the same length
+            ggml_tensor* scores = ggml_mul_mat(ctx, k, group_q);  // [n_kv, 1, query heads of the group]
             ggml_tensor* p = ggml_soft_max_ext(ctx, scores, mask, attention_scale(hparams), /*max_bias=*/0.0f);
-            *weights = ggml_reshape_2d(ctx, p, group.n_kv, hparams.n_head);
+            p = ggml_reshape_2d(ctx, p, group.n_kv, int64_t(n_query) * group.n_head);
+            *weights = *weights ? ggml_concat(ctx, *weights, p, 1) : p;
         }
     }
     return out;
