@@ -43,7 +43,8 @@ class LayerCache {
     const KvTensors& tensors() const { return kv_; }
     const Device& device() const { return *device_; }
     int n_head() const { return int(heads_.size()); }
-    uint64_t bytes() const { return store_->bytes(); }
+    /// Of both tensors, whatever their device rounds up to.
+    uint64_t bytes() const { return ggml_nbytes(kv_.k) + ggml_nbytes(kv_.v); }
     KvTypes types() const { return types_; }
 
     /// Whether all heads have the same number of entries and rows.
