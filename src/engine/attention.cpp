@@ -99,13 +99,13 @@ bool update_groups(const HyperParams& hparams, const LayerCache& cache, int posi
         CacheGroup& group = groups[i];
         group.first_head = int(i);
         group.n_head = together ? cache.n_head() : 1;
-        const auto positions = cache.positions(group.first_head);
-        const int n_kv = std::min((int(positions.size()) + 255) / 256 * 256, cache.capacity(group.first_head));
+        const auto places = cache.places(group.first_head);
+        const int n_kv = std::min((int(places.size()) + 255) / 256 * 256, cache.capacity(group.first_head));
         changed = changed || n_kv != group.n_kv;
         group.n_kv = n_kv;
         group.mask.assign(size_t(n_kv), masked);
-        for (size_t entry = 0; entry < positions.size(); ++entry) {
-            if (in_window(hparams, position, positions[entry])) group.mask[entry] = visible;
+        for (size_t entry = 0; entry < places.size(); ++entry) {
+            if (in_window(hparams, position, places[entry])) group.mask[entry] = visible;
         }
     }
     return changed;
