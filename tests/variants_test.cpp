@@ -156,7 +156,7 @@ TEST_P(Variants, KeepWhatTheyPlan) {
         for (size_t i = 0; i < layers.size(); ++i) {
             SCOPED_TRACE("layer " + std::to_string(i));
             const LayerReport& report = session.layers()[i];
-            if (layers[i].at.pass == 0) expect_as_planned(report, layers[i], model, n);
+            expect_as_planned(report, layers[i], model, n);
             for (int head = 0; head < report.n_head_cached; ++head) {
                 EXPECT_EQ(session.cached_positions(int(i), head), report.kept_by(head));
                 expect_contains(report.kept_by(head), 0, std::min(n, resolved.sinks.value_or(0)));

@@ -1,6 +1,7 @@
 // The methods and their variants, as tests go through them.
 #pragma once
 
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
