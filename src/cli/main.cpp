@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "cli/chat.h"
 #include "cli/help.h"
 #include "cli/inspect.h"
 #include "cli/interrupt.h"
@@ -54,8 +55,10 @@ int main_command(int argc, char** argv) {
         "print the version, and the libraries and kernels in use");
 
     RunOptions run_options;
+    ChatOptions chat_options;
     InspectOptions inspect_options;
     add_run_command(app, run_options);
+    add_chat_command(app, chat_options);
     add_inspect_command(app, inspect_options);
 
     try {
@@ -67,6 +70,7 @@ int main_command(int argc, char** argv) {
         return report_parse_error(app, error);
     }
     if (app.get_subcommands().empty()) return report("no command given (try 'fastkv --help')", 2);
+    if (app.got_subcommand("chat")) return chat(chat_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }
 

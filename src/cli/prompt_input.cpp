@@ -3,53 +3,16 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <filesystem>
-#include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/input_text.h"
 #include "cli/text.h"
 #include "fastkv/error.h"
 
 namespace fastkv::cli {
 
 namespace {
-
-const std::string white_space = " \t\r\n\f\v";
-
-std::string read_stream(std::FILE* stream, const std::string& name) {
-    std::string content;
-    std::vector<char> block(1 << 16);
-    while (const size_t n = std::fread(block.data(), 1, block.size(), stream)) content.append(block.data(), n);
-    if (std::ferror(stream)) fail(name + ": cannot read: " + std::strerror(errno));
-    return content;
-}
-
-std::string read_file(const std::string& path) {
-    std::error_code ignored;
-    if (std::filesystem::is_directory(path, ignored)) fail(path + " is a folder, not a file");
-    std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-    if (!file) fail(path + ": cannot open: " + std::strerror(errno));
-    return read_stream(file.get(), path);
-}
-
-// UTF-8 without a byte order mark and, as in llama.cpp, without the newline that ends a file.
-std::string checked_text(std::string text, const std::string& name) {
-    const size_t valid = valid_utf8_prefix(text);
-    if (valid < text.size()) {
-        fail(format("%s is not valid UTF-8: byte 0x%02X at offset %zu; convert it first, for example with iconv",
-                    name.c_str(), unsigned(static_cast<unsigned char>(text[valid])), valid));
-    }
-    if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
-    if (text.ends_with('\n')) text.pop_back();
-    if (text.ends_with('\r')) text.pop_back();
-    return text;
-}
-
-bool is_blank(const std::string& text) { return text.find_first_not_of(white_space) == std::string::npos; }
 
 void refuse_contradictions(const PromptOptions& options) {
     const bool has_tokens = !options.tokens_file.empty();
@@ -64,9 +27,7 @@ void refuse_contradictions(const PromptOptions& options) {
 std::string read_document(const PromptOptions& options) {
     if (options.has_text) return checked_text(options.text, "the text of -p");
     if (!options.file.empty() && options.file != "-") {
-        std::string text = checked_text(read_file(options.file), options.file);
-        if (is_blank(text)) refuse(options.file + " is empty");
-        return text;
+        return read_text_file(options.file);
     }
     const bool is_terminal = isatty(STDIN_FILENO) == 1;
     if (is_terminal && options.file.empty() && !options.question.empty()) return "";
@@ -103,13 +64,8 @@ PromptInput::PromptInput(const PromptOptions& options) : options_(options) {
         ids_ = read_token_ids(options.tokens_file);
         return;
     }
-    message_ = read_document(options);
-    const std::string question = checked_text(options.question, "the question of -q");
-    if (is_blank(message_)) {
-        message_ = question;
-    } else if (!is_blank(question)) {
-        message_ += "\n\n" + question;
-    }
+    const std::string document = read_document(options);
+    message_ = join_message(document, checked_text(options.question, "the question of -q"));
     if (is_blank(message_)) refuse("the prompt is empty");
 }
 

@@ -107,19 +107,6 @@ void put_layers(Json& json, const Session& session) {
 
 }  // namespace
 
-double top_margin(std::span<const float> logits) {
-    float best = -INFINITY, second = -INFINITY;
-    for (const float logit : logits) {
-        if (logit > best) {
-            second = best;
-            best = logit;
-        } else if (logit > second) {
-            second = logit;
-        }
-    }
-    return double(best) - double(second);
-}
-
 TraceFile::TraceFile(const std::string& path) : path_(path) {
     std::error_code ignored;
     if (path.empty()) fail("--trace: no file name");

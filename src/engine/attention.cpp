@@ -66,7 +66,7 @@ ggml_tensor* PrefillAttention::by_kernel(Graph& graph, ggml_tensor* q, std::span
             .key_row = key_rows.data(),
             .key_position = positions_.data(),
             .n_query = int(key_rows.size()),
-            .n_head = hparams_.n_head,
+            .n_head = int(dst->src[0]->ne[1]),
             .scale = attention_scale(hparams_),
             .sliding_window = hparams_.sliding_window,
         };

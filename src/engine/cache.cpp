@@ -47,6 +47,10 @@ bool LayerCache::is_even() const {
            std::all_of(capacity_.begin(), capacity_.end(), [&](int rows) { return rows == capacity_[0]; });
 }
 
+KvTensors LayerCache::head_tensors(ggml_context* ctx, int head) const {
+    return {rows_view(ctx, kv_.k, row(head, 0), capacity(head)), rows_view(ctx, kv_.v, row(head, 0), capacity(head))};
+}
+
 int LayerCache::max_entry() const {
     int most = 0;
     for (const kernels::CacheHead& head : heads_) most = std::max(most, head.n_entry);

@@ -42,6 +42,8 @@ class LayerCache {
 
     const KvTensors& tensors() const { return kv_; }
     const Device& device() const { return *device_; }
+    /// The part of one head: [head_dim, capacity(head), 1]. `ctx` holds the descriptions.
+    KvTensors head_tensors(ggml_context* ctx, int head) const;
     int n_head() const { return int(heads_.size()); }
     /// Of both tensors, whatever their device rounds up to.
     uint64_t bytes() const { return ggml_nbytes(kv_.k) + ggml_nbytes(kv_.v); }
