@@ -96,6 +96,7 @@ TEST(Command, HelpTeaches) {
     EXPECT_EQ(top.code, 0);
     EXPECT_THAT(top.out, HasSubstr("run"));
     EXPECT_THAT(top.out, HasSubstr("inspect"));
+    EXPECT_THAT(top.out, HasSubstr("tune"));
     const ProcessResult help = fastkv({"run", "--help"});
     EXPECT_EQ(help.code, 0);
     for (const char* flag : {"-m,",

@@ -148,4 +148,7 @@ void set_param(MethodParams& params, const std::string& name, const std::string&
 /// The parameter as set_param() reads it, "" where it is not given. Throws Error(usage) where `name` is none.
 std::string param_text(const MethodParams& params, const std::string& name);
 
+/// The method and all parameters that are given, as on a command line: "fastkv --retain-rate 0.1 --window 8".
+std::string method_text(const MethodParams& params);
+
 }  // namespace fastkv

@@ -12,6 +12,7 @@
 #include "cli/conversation.h"
 #include "cli/input_text.h"
 #include "cli/interrupt.h"
+#include "cli/method_choice.h"
 #include "cli/progress.h"
 #include "cli/question_input.h"
 #include "cli/session_setup.h"
@@ -51,7 +52,7 @@ class Chat {
     Chat(const ChatOptions& options, const Model& model, const std::string& document)
         : options_(options),
           model_(model),
-          session_(open_session(options.model, options.method, options.n_predict, model)),
+          session_(open_session(options.model, choose_method(options.method, model), options.n_predict, model)),
           sampler_(model, options.sampler),
           conversation_(model, checked_text(options.system, "the text of -sys"), document),
           limits_{options.n_predict, context_size(options.model, model)} {

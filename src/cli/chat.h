@@ -11,7 +11,7 @@ struct ChatOptions {
     std::string text;       ///< -p: the document itself
     bool has_text = false;  ///< -p was given, if only ""
     std::string system;     ///< -sys
-    MethodParams method;
+    MethodOptions method;
     SamplerParams sampler;
     int n_predict = 512;  ///< of each answer; -1: until it ends or the context is full
     bool recompress = false;

@@ -20,6 +20,10 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
     }
     if (command == "chat") return "Usage: fastkv chat -m MODEL [-f FILE | -p TEXT] [-sys TEXT] [options]\n";
     if (command == "inspect") return "Usage: fastkv inspect -m MODEL [-p LENGTHS] [options]\n";
+    if (command == "tune") {
+        return "Usage: fastkv tune -m MODEL [-f FILE] [options]\n"
+               "       fastkv tune -m MODEL --check [--method NAME ...] [-f FILE | --rows FILE] [options]\n";
+    }
     return "Usage: fastkv COMMAND [options]\n";
 }
 

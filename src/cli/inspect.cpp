@@ -2,8 +2,8 @@
 #include "cli/inspect.h"
 
 #include <cstdio>
-#include <sstream>
 
+#include "cli/method_choice.h"
 #include "cli/text.h"
 #include "methods/schedule.h"
 
@@ -67,9 +67,10 @@ std::string runs_text(const std::vector<LayerRun>& runs) {
 }
 
 // The method that the flags speak of, with them; every other as it is by default.
-std::vector<MethodParams> methods_to_show(const InspectOptions& options, const HyperParams& hparams) {
+std::vector<MethodParams> methods_to_show(const InspectOptions& options, const Model& model) {
     std::vector<MethodParams> methods;
-    const MethodParams chosen = resolve(options.method, hparams);
+    const HyperParams& hparams = model.hparams();
+    const MethodParams chosen = resolve(choose_method(options.method, model), hparams);
     for (const MethodInfo& info : list_methods()) {
         MethodParams defaults;
         defaults.method = info.name;
@@ -96,20 +97,6 @@ void print_costs(const Model& model, const std::vector<MethodParams>& methods, c
         "the\nanswer. peak memory: weights, cache and working buffers.\n\n",
         session.n_predict);
     for (const MethodParams& method : methods) std::printf("%s\n", method_text(method).c_str());
-}
-
-int parse_length(const std::string& text) {
-    const int length = whole_number("-p", text, "a number of tokens");
-    if (length < 1) refuse("-p " + text + " is not a length: at least 1 token");
-    return length;
-}
-
-std::vector<int> parse_lengths(const std::string& text) {
-    std::vector<int> lengths;
-    std::istringstream items(text);
-    for (std::string item; std::getline(items, item, ',');) lengths.push_back(parse_length(item));
-    if (lengths.empty()) refuse("-p needs lengths, such as 1000,4000");
-    return lengths;
 }
 
 std::vector<int> default_lengths(int n_ctx) {
@@ -139,7 +126,7 @@ void add_inspect_command(CLI::App& app, InspectOptions& options) {
 
 int inspect(const InspectOptions& options) {
     const Model model = Model::load(options.model.path, options.model.params);
-    const auto methods = methods_to_show(options, model.hparams());
+    const auto methods = methods_to_show(options, model);
     const int n_ctx = options.model.n_ctx > 0 ? options.model.n_ctx : model.hparams().n_ctx_train;
     print_facts(model);
     SessionParams session;

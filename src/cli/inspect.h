@@ -9,7 +9,7 @@ namespace fastkv::cli {
 
 struct InspectOptions {
     ModelOptions model;
-    MethodParams method;
+    MethodOptions method;
     std::vector<int> lengths;  ///< prompts, in tokens; empty: a few up to the model's context
 };
 

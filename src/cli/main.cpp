@@ -12,6 +12,7 @@
 #include "cli/interrupt.h"
 #include "cli/run.h"
 #include "cli/text.h"
+#include "cli/tune.h"
 
 namespace fastkv::cli {
 
@@ -60,6 +61,8 @@ int main_command(int argc, char** argv) {
     add_run_command(app, run_options);
     add_chat_command(app, chat_options);
     add_inspect_command(app, inspect_options);
+    TuneOptions tune_options;
+    add_tune_command(app, tune_options);
 
     try {
         // CLI11 takes the arguments from the back of the vector.
@@ -71,6 +74,7 @@ int main_command(int argc, char** argv) {
     }
     if (app.get_subcommands().empty()) return report("no command given (try 'fastkv --help')", 2);
     if (app.got_subcommand("chat")) return chat(chat_options);
+    if (app.got_subcommand("tune")) return tune_command(tune_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }
 

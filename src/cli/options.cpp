@@ -2,6 +2,7 @@
 #include "cli/options.h"
 
 #include <map>
+#include <sstream>
 #include <utility>
 
 #include "methods/values.h"
@@ -73,7 +74,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
 }
 
-void add_method_options(CLI::App& app, MethodParams& params) {
+void add_method_options(CLI::App& app, MethodOptions& options) {
+    MethodParams& params = options.params;
     const std::vector<ParamInfo> infos = list_params();
     app.option_defaults()->group(infos.front().group);
     app.add_option("--method", params.method, method_help())->type_name("NAME");
@@ -82,6 +84,8 @@ void add_method_options(CLI::App& app, MethodParams& params) {
         add_text(app, info.flag, info.value, info.help,
                  [&params, name = info.name](const std::string& text) { set_param(params, name, text); });
     }
+    app.option_defaults()->group(infos.front().group);
+    app.add_flag("--no-tuned", options.no_tuned, "the defaults above, whatever fastkv tune has found for this model");
 }
 
 void add_sampling_options(CLI::App& app, SamplerParams& params) {
@@ -122,17 +126,19 @@ std::vector<std::string> long_names(int argc, char** argv) {
     return arguments;
 }
 
-int whole_number(const std::string& flag, const std::string& text, const char* kind) {
-    return parse_number<int>(flag, text, kind);
+std::vector<int> parse_lengths(const std::string& text) {
+    std::vector<int> lengths;
+    std::istringstream items(text);
+    for (std::string item; std::getline(items, item, ',');) {
+        lengths.push_back(whole_number("-p", item, "a number of tokens"));
+        if (lengths.back() < 1) refuse("-p " + item + " is not a length: at least 1 token");
+    }
+    if (lengths.empty()) refuse("-p needs lengths, such as 1000,4000");
+    return lengths;
 }
 
-std::string method_text(const MethodParams& params) {
-    std::string text = params.method;
-    for (const ParamInfo& info : list_params()) {
-        const std::string value = param_text(params, info.name);
-        if (!value.empty()) text += " " + info.flag + " " + value;
-    }
-    return text;
+int whole_number(const std::string& flag, const std::string& text, const char* kind) {
+    return parse_number<int>(flag, text, kind);
 }
 
 std::string compute_name(Compute compute) { return name_of(computes, compute); }

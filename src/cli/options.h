@@ -18,8 +18,13 @@ struct ModelOptions {
     CacheType cache_type_v = CacheType::automatic;
 };
 
+struct MethodOptions {
+    MethodParams params;  ///< as given
+    bool no_tuned = false;
+};
+
 void add_model_options(CLI::App& app, ModelOptions& options);
-void add_method_options(CLI::App& app, MethodParams& params);
+void add_method_options(CLI::App& app, MethodOptions& options);
 void add_sampling_options(CLI::App& app, SamplerParams& params);
 
 /// The arguments as CLI11 can read them: llama.cpp's short names of several letters (-ngl) become long ones.
@@ -31,8 +36,8 @@ std::string short_name(const std::string& long_name);
 /// The whole of `text` as a number. Throws Error(usage): "-n many is not a number of tokens".
 int whole_number(const std::string& flag, const std::string& text, const char* kind);
 
-/// The resolved parameters, as flags: "--retain-rate 0.1 --tsp-rate 0.2 ...".
-std::string method_text(const MethodParams& params);
+/// Lengths in tokens, as -p has them: "1000,4000". Throws Error(usage).
+std::vector<int> parse_lengths(const std::string& text);
 
 std::string compute_name(Compute compute);
 std::string ops_name(Ops ops);

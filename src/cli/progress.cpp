@@ -21,7 +21,7 @@ size_t terminal_width() {
     return known ? size.ws_col : 80;
 }
 
-// The bar takes what the words leave of the line; on a narrow terminal the words are cut.
+// The bar takes what the words leave of the line; StatusLine cuts what a narrow terminal cannot show.
 std::string line_of(const PrefillProgress& progress, size_t width) {
     const double share = progress.rows_total > 0 ? double(progress.rows_done) / double(progress.rows_total) : 0;
     const double rows_per_second = progress.seconds > 0 ? double(progress.rows_done) / progress.seconds : 0;
@@ -39,34 +39,41 @@ std::string line_of(const PrefillProgress& progress, size_t width) {
         const size_t filled = std::min(length, size_t(share * double(length)));
         bar = format("[%s%s]", std::string(filled, '=').c_str(), std::string(length - filled, ' ').c_str());
     }
-    std::string line = head + bar + tail;
-    if (line.size() >= width) line.resize(width > 0 ? width - 1 : 0);
-    return line;
+    return head + bar + tail;
 }
 
 }  // namespace
 
 bool stderr_is_terminal() { return isatty(STDERR_FILENO) == 1; }
 
-ProgressBar::ProgressBar() {
+StatusLine::StatusLine() {
     const char* terminal = std::getenv("TERM");
     enabled_ = stderr_is_terminal() && terminal != nullptr && std::string(terminal) != "dumb";
 }
 
-void ProgressBar::show(const PrefillProgress& progress) {
-    constexpr double interval = 0.1;
-    if (!enabled_ || (drawn_ && progress.seconds < last_draw_ + interval)) return;
-    last_draw_ = progress.seconds;
+bool StatusLine::due() const {
+    constexpr auto interval = std::chrono::milliseconds(100);
+    return enabled_ && (!drawn_ || std::chrono::steady_clock::now() >= last_draw_ + interval);
+}
+
+void StatusLine::show(const std::string& text) {
+    if (!enabled_) return;
+    last_draw_ = std::chrono::steady_clock::now();
     drawn_ = true;
-    std::fprintf(stderr, "\r%s\033[K", line_of(progress, terminal_width()).c_str());
+    const size_t width = terminal_width();
+    std::fprintf(stderr, "\r%s\033[K", text.substr(0, width > 0 ? width - 1 : 0).c_str());
     std::fflush(stderr);
 }
 
-void ProgressBar::clear() {
+void StatusLine::clear() {
     if (!drawn_) return;
     drawn_ = false;
     std::fputs("\r\033[K", stderr);
     std::fflush(stderr);
+}
+
+void ProgressBar::show(const PrefillProgress& progress) {
+    if (line_.due()) line_.show(line_of(progress, terminal_width()));
 }
 
 }  // namespace fastkv::cli

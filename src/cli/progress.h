@@ -1,27 +1,42 @@
 // A line on the terminal that says how far the prefill has come. Nothing where stderr is not a terminal.
 #pragma once
 
+#include <chrono>
+#include <string>
+
 #include "fastkv/session.h"
 
 namespace fastkv::cli {
 
-class ProgressBar {
+/// One line of a terminal that is written over.
+class StatusLine {
   public:
-    ProgressBar();
-    ~ProgressBar() { clear(); }
-    ProgressBar(const ProgressBar&) = delete;
-    ProgressBar& operator=(const ProgressBar&) = delete;
+    StatusLine();
+    ~StatusLine() { clear(); }
+    StatusLine(const StatusLine&) = delete;
+    StatusLine& operator=(const StatusLine&) = delete;
 
-    /// Draws, at most ten times a second.
-    void show(const PrefillProgress& progress);
-
-    /// Takes the line away again.
+    /// True at most ten times a second, and never where there is no terminal.
+    bool due() const;
+    void show(const std::string& text);
     void clear();
 
   private:
     bool enabled_ = false;
     bool drawn_ = false;
-    double last_draw_ = -1;  // seconds since the prefill began
+    std::chrono::steady_clock::time_point last_draw_;
+};
+
+class ProgressBar {
+  public:
+    /// Draws, where it is due.
+    void show(const PrefillProgress& progress);
+
+    /// Takes the line away again.
+    void clear() { line_.clear(); }
+
+  private:
+    StatusLine line_;
 };
 
 /// True if a person looks at stderr.

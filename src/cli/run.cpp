@@ -8,10 +8,12 @@
 
 #include "cli/answer.h"
 #include "cli/interrupt.h"
+#include "cli/method_choice.h"
 #include "cli/progress.h"
 #include "cli/session_setup.h"
 #include "cli/text.h"
 #include "cli/trace.h"
+#include "cli/whole_file.h"
 
 namespace fastkv::cli {
 
@@ -126,11 +128,11 @@ void add_run_command(CLI::App& app, RunOptions& options) {
 }
 
 int run(const RunOptions& options) {
-    std::optional<TraceFile> trace;
-    if (!options.trace.empty()) trace.emplace(options.trace);
+    std::optional<WholeFile> trace;
+    if (!options.trace.empty()) trace.emplace(options.trace, "--trace");
     const PromptInput input(options.prompt);
     const Model model = Model::load(options.model.path, options.model.params);
-    Session session = open_session(options.model, options.method, options.n_predict, model);
+    Session session = open_session(options.model, choose_method(options.method, model), options.n_predict, model);
     Sampler sampler(model, options.sampler);
     const Prompt prompt = input.tokenize(model);
     check_length(options.model, model, prompt.tokens.size());

@@ -9,7 +9,7 @@ namespace fastkv::cli {
 struct RunOptions {
     ModelOptions model;
     PromptOptions prompt;
-    MethodParams method;
+    MethodOptions method;
     SamplerParams sampler;
     std::string trace;
     int n_predict = 512;  ///< -1: until the answer ends or the context is full

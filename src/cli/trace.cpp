@@ -1,16 +1,8 @@
 // The trace's names are those that other tools read: change none.
 #include "cli/trace.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstdio>
-#include <cstring>
-#include <filesystem>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -21,29 +13,6 @@ namespace fastkv::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-namespace fs = std::filesystem;
-
-[[noreturn]] void fail_to_write(const std::string& path, int error) {
-    fail("--trace " + path + ": cannot write: " + std::strerror(error));
-}
-
-struct CloseFile {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, CloseFile>;
-
-// A new file: never one that somebody else has put there.
-File create(const std::string& path, const std::string& shown) {
-    const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) fail_to_write(shown, errno);
-    return File(fdopen(fd, "wb"));
-}
-
-void write_all(File file, const std::string& content, const std::string& shown) {
-    errno = 0;
-    const bool written = std::fwrite(content.data(), 1, content.size(), file.get()) == content.size();
-    if (!written || std::fclose(file.release()) != 0) fail_to_write(shown, errno);
-}
 
 // Everything that is needed to run it again; parameters that the method does not have are left out.
 Json params_json(const Model& model, const MethodParams& method, const SamplerParams& sampler) {
@@ -106,36 +75,6 @@ void put_layers(Json& json, const Session& session) {
 }
 
 }  // namespace
-
-TraceFile::TraceFile(const std::string& path) : path_(path) {
-    std::error_code ignored;
-    if (path.empty()) fail("--trace: no file name");
-    if (fs::is_directory(path, ignored)) fail("--trace " + path + " is a folder, not a file");
-    if (fs::exists(path, ignored)) {
-        if (access(path.c_str(), W_OK) != 0) fail_to_write(path, errno);
-        if (!fs::is_regular_file(path, ignored)) return;
-        path_ = fs::canonical(path).string();
-    }
-    temporary_ = path_ + "." + std::to_string(getpid()) + ".tmp";
-    create(temporary_, path);
-    fs::remove(temporary_);
-}
-
-void TraceFile::write(const std::string& content) const {
-    if (temporary_.empty()) {
-        File file(std::fopen(path_.c_str(), "wb"));
-        if (!file) fail_to_write(path_, errno);
-        write_all(std::move(file), content, path_);
-        return;
-    }
-    try {
-        write_all(create(temporary_, path_), content, path_);
-        if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_to_write(path_, errno);
-    } catch (...) {
-        std::remove(temporary_.c_str());
-        throw;
-    }
-}
 
 std::string trace_json(const Model& model, const Session& session, const SamplerParams& sampler, const Answer& answer) {
     const PhaseStats& prefill = session.prefill_stats();

@@ -215,6 +215,15 @@ std::string param_text(const MethodParams& params, const std::string& name) {
     return std::visit(read, param.field);
 }
 
+std::string method_text(const MethodParams& params) {
+    std::string text = params.method;
+    for (const ParamInfo& info : list_params()) {
+        const std::string value = param_text(params, info.name);
+        if (!value.empty()) text += " " + info.flag + " " + value;
+    }
+    return text;
+}
+
 void refuse_foreign(const MethodParams& params, const MethodInfo& info, const std::string& why) {
     for (const ParamInfo& param : list_params()) {
         const bool used = std::find(info.params.begin(), info.params.end(), param.name) != info.params.end();

@@ -1,0 +1,404 @@
+// fastkv tune: distances by layer, then settings by their answers, then the choice.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "cli/text.h"
+#include "cli/tune_bench.h"
+#include "cli/whole_file.h"
+#include "tune/layer_distance.h"
+#include "tune/plot.h"
+#include "tune/search.h"
+#include "tune/tuned.h"
+
+namespace fastkv::cli {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int distance_prompts = 4;  // eq. 3's calibration set
+constexpr int tried_layers = 6;      // the nearest to FullKV by eq. 3
+constexpr int curve_prompts = 16;    // per point of the curve of answers
+constexpr int curve_points = 12;
+constexpr double rounding = 5e-4;  // of shares, which are whole tokens
+
+// What is tried of each parameter that is not given. Values past the paper's own (7, 0.2, 0.1, 1, 8) on both sides.
+const std::vector<tune::Dimension> default_dimensions = {
+    {"kernel", {"7", "15", "21", "31", "auto"}},
+    {"tsp_rate", {"0.05", "0.1", "0.15", "0.2"}},
+    {"retain_rate", {"0.03", "0.05", "0.1"}},
+    {"tsp_score_layers", {"1", "2", "4"}},
+    {"window", {"8", "16", "32"}},
+};
+
+struct Found {
+    std::vector<tune::LayerDistance> distances;  // [layers] by layer
+    std::vector<tune::Setting> settings;         // those tried, the cheapest first
+    int n_possible = 0;                          // settings within the limits
+    tune::SearchResult result;
+    tune::Tally full;  // of FullKV on the prompts of the rounds
+    std::vector<tune::LayerAnswers> answers;
+    tune::Tally curve_full;
+    std::string stored;  // the path
+};
+
+class Tuning {
+  public:
+    explicit Tuning(const TuneOptions& options) : options_(options), bench_(options) {
+        plan_.n_prompts = plan_.n_confirm = options.n_prompts.value_or(32);
+        plan_.first_round = std::min(4, plan_.n_prompts);
+    }
+
+    Found run() {
+        measure_distances();
+        choose_settings();
+        ask_full_first();
+        search();
+        if (found_.result.winner) ask_by_layer();
+        countdown_.clear();
+        return std::move(found_);
+    }
+
+    const Bench& bench() const { return bench_; }
+
+  private:
+    int n_layer() const { return bench_.model().hparams().n_layer; }
+
+    // Lengths take turns.
+    tune::RetrievalPrompt prompt(int index) const {
+        const auto n = int(options_.lengths.size());
+        return bench_.prompt(options_.lengths[size_t(index % n)], index / n);
+    }
+
+    // At the length where it is most.
+    tune::Cost cost(const MethodParams& method) const {
+        tune::Cost most{0, 0};
+        for (const int length : options_.lengths) {
+            const tune::Cost cost = bench_.cost(method, length);
+            most = {std::max(most.work, cost.work), std::max(most.cache, cost.cache)};
+        }
+        return most;
+    }
+
+    bool is_right(const MethodParams& method, int index) {
+        const auto asked = prompt(index);
+        const double work = asked.length * (method.method == "fullkv" ? 1 : bench_.cost(method, asked.length).work);
+        countdown_.show(stage_ + format(": %d questions asked", n_asked_++));
+        const bool right = bench_.ask(asked, method).right;
+        countdown_.did(work);
+        return right;
+    }
+
+    void begin(const std::string& stage, double expected_work) {
+        stage_ = stage;
+        countdown_.forget_expected();
+        countdown_.expect(expected_work);
+    }
+
+    double mean_length() const {
+        double sum = 0;
+        for (const int length : options_.lengths) sum += length;
+        return sum / double(options_.lengths.size());
+    }
+
+    std::vector<int> all_layers() const {
+        std::vector<int> layers;
+        // After the last layer there is nothing left to save.
+        for (int layer = 0; layer + 1 < n_layer(); ++layer) layers.push_back(layer);
+        if (layers.empty()) refuse("the model has one layer: there is no layer to choose");
+        return layers;
+    }
+
+    void measure_distances() {
+        const int n = std::min(distance_prompts, plan_.n_prompts);
+        begin("eq. 3", n * mean_length() * (1 + 0.55 * (n_layer() - 1)));
+        found_.distances =
+            tune::layer_distances(all_layers(), n, options_.method.params, [&](int index, const MethodParams& method) {
+                const auto asked = prompt(index);
+                countdown_.show(method.tsp_layer
+                                    ? format("eq. 3: prompt %d of %d, layer %d", index + 1, n, *method.tsp_layer)
+                                    : format("eq. 3: prompt %d of %d", index + 1, n));
+                auto hidden = bench_.hidden(asked, method);
+                countdown_.did(asked.length * (method.method == "fullkv" ? 1 : bench_.cost(method, asked.length).work));
+                return hidden;
+            });
+    }
+
+    // The parameters to vary: those of --try, and of the others the ones that no flag has fixed.
+    std::vector<tune::Dimension> dimensions() const {
+        std::vector<tune::Dimension> dimensions = options_.tries;
+        for (const tune::Dimension& standard : default_dimensions) {
+            const bool tried = std::any_of(dimensions.begin(), dimensions.end(),
+                                           [&](const auto& d) { return d.first == standard.first; });
+            if (!tried && param_text(options_.method.params, standard.first).empty()) dimensions.push_back(standard);
+        }
+        return dimensions;
+    }
+
+    std::vector<tune::Setting> settings_with(std::vector<tune::Dimension> dimensions,
+                                             const std::vector<int>& layers) const {
+        if (!layers.empty()) {
+            tune::Dimension of_layers{"tsp_layer", {}};
+            for (const int layer : layers) of_layers.second.push_back(std::to_string(layer));
+            dimensions.push_back(of_layers);
+        }
+        const tune::Limits limits{options_.max_work.value_or(0.6) + rounding,
+                                  options_.max_cache.value_or(0.1) + rounding};
+        return tune::list_settings(options_.method.params, dimensions, limits,
+                                   [&](const MethodParams& method) { return cost(method); });
+    }
+
+    // Of the layers that the limits allow, the nearest by eq. 3.
+    void choose_settings() {
+        const auto varied = dimensions();
+        const bool fixed = options_.method.params.tsp_layer ||
+                           std::any_of(varied.begin(), varied.end(), [](auto& d) { return d.first == "tsp_layer"; });
+        std::vector<int> layers;
+        for (const int layer : fixed ? std::vector<int>() : tune::nearest_layers(found_.distances)) {
+            if (int(layers.size()) < tried_layers && !settings_with(varied, {layer}).empty()) layers.push_back(layer);
+        }
+        std::vector<tune::Setting> all;
+        if (fixed || !layers.empty()) all = settings_with(varied, layers);
+        if (all.empty()) {
+            refuse(format("no setting keeps within --max-work %g and --max-cache %g", options_.max_work.value_or(0.6),
+                          options_.max_cache.value_or(0.1)));
+        }
+        found_.n_possible = int(all.size());
+        found_.settings = tune::sample_settings(all, options_.n_settings.value_or(32), options_.seed);
+    }
+
+    // A model that cannot answer cannot tell settings apart.
+    void ask_full_first() {
+        double work = 0;
+        for (const tune::Setting& setting : found_.settings) work += setting.cost.work;
+        work /= double(found_.settings.size());
+        const double questions = tune::planned_questions(int(found_.settings.size()), plan_);
+        begin("FullKV", mean_length() * (plan_.n_prompts + plan_.n_confirm + questions * work));
+        for (int index = 0; index < plan_.n_prompts; ++index) {
+            const bool right = is_right({.method = "fullkv"}, index);
+            found_.full.add(right, right);
+        }
+        if (2 * found_.full.right < found_.full.asked) {
+            countdown_.clear();
+            fail(
+                format("the model itself, with FullKV, answers %d of %d prompts: too few to tune by; try a smaller -p "
+                       "or another --task",
+                       found_.full.right, found_.full.asked));
+        }
+    }
+
+    void search() {
+        const auto ask = [&](int setting, int index) {
+            return is_right(setting == tune::full_kv ? MethodParams{.method = "fullkv"}
+                                                     : found_.settings[size_t(setting)].method,
+                            index);
+        };
+        const auto on_round = [&](int n_settings, int n_prompts, bool confirms) {
+            stage_ = confirms ? format("%d fresh prompts for the choice", n_prompts)
+                              : format("%d settings, %d prompts each", n_settings, n_prompts);
+        };
+        found_.result = tune::search(int(found_.settings.size()), plan_, ask, on_round);
+    }
+
+    // The chosen setting with other layers.
+    void ask_by_layer() {
+        const MethodParams& chosen = found_.settings[size_t(*found_.result.winner)].method;
+        const int n = std::min(curve_prompts, plan_.n_prompts);
+        std::set<int> layers = {*resolve(chosen, bench_.model().hparams()).tsp_layer};
+        const int step = std::max(1, n_layer() / curve_points);
+        for (int layer = step - 1; layer + 1 < n_layer(); layer += step) layers.insert(layer);
+        begin("answers by layer", double(layers.size()) * n * mean_length() * 0.5);
+        std::vector<bool> full;
+        for (int index = 0; index < n; ++index) {
+            full.push_back(is_right({.method = "fullkv"}, index));
+            found_.curve_full.add(full.back(), full.back());
+        }
+        for (const int layer : layers) {
+            MethodParams method = chosen;
+            method.tsp_layer = layer;
+            if (method.tsp_score_layers.value_or(1) > layer + 1) continue;
+            tune::LayerAnswers answers{layer, {}};
+            for (int index = 0; index < n; ++index) answers.tally.add(full[size_t(index)], is_right(method, index));
+            found_.answers.push_back(answers);
+        }
+    }
+
+    const TuneOptions& options_;
+    Bench bench_;
+    tune::SearchPlan plan_;
+    Countdown countdown_;
+    std::string stage_;
+    int n_asked_ = 0;
+    Found found_;
+};
+
+// ---- results
+// ---------------------------------------------------------------------------------------------------------
+
+std::string setting_text(const tune::Setting& setting) { return method_text(setting.method); }
+
+tune::Tuned tuned_from(const TuneOptions& options, const Found& found) {
+    const auto winner = size_t(*found.result.winner);
+    const tune::Setting& setting = found.settings[winner];
+    const tune::Tally& confirmed = found.result.confirmed[winner];
+    std::string lengths;
+    for (const int length : options.lengths) lengths += (lengths.empty() ? "" : ", ") + std::to_string(length);
+    tune::Tuned tuned{setting.method, {}};
+    tuned.found = {{"text", tune_text_name(options)},
+                   {"lengths", lengths},
+                   {"seed", std::to_string(options.seed)},
+                   {"work", format("%.1f %% of fullkv", 100 * setting.cost.work)},
+                   {"cache", format("%.1f %% of fullkv", 100 * setting.cost.cache)},
+                   {"right", share_text(confirmed.right, confirmed.asked)},
+                   {"lost", std::to_string(confirmed.lost)},
+                   {"gained", std::to_string(confirmed.gained)}};
+    return tuned;
+}
+
+std::string store(const TuneOptions& options, const Bench& bench, const Found& found) {
+    const std::string path = tune::tuned_path(tune::model_hash(options.model.path));
+    if (path.empty()) fail("neither XDG_CONFIG_HOME nor HOME is set: there is no place for the choice (--no-store)");
+    std::error_code error;
+    const auto folder = std::filesystem::path(path).parent_path();
+    std::filesystem::create_directories(folder, error);
+    if (error) fail(folder.string() + ": cannot make this folder: " + error.message());
+    WholeFile(path, "").write(tune::tuned_json(tuned_from(options, found), bench.model().hparams().name));
+    return path;
+}
+
+void print_distances(const Found& found) {
+    std::printf("## Distance of the last hidden state from FullKV's (eq. 3)\n\n");
+    std::printf("| TSP layer | mean squared distance | relative |\n|---:|---:|---:|\n");
+    for (const tune::LayerDistance& at : found.distances) {
+        std::printf("| %d | %.4g | %.4f |\n", at.layer, at.squared, at.relative);
+    }
+}
+
+std::string changes_text(const tune::Tally& tally) {
+    if (tally.asked == 0) return " | ";
+    return share_text(tally.right, tally.asked) + format(" | %d, %d", tally.lost, tally.gained);
+}
+
+void print_settings(const Found& found) {
+    std::printf("\n## Settings, the cheapest first (%zu of %d within the limits)\n\n", found.settings.size(),
+                found.n_possible);
+    std::printf("FullKV: %s\n\n", share_text(found.full.right, found.full.asked).c_str());
+    std::printf("| setting | work | cache | right | lost, gained | right, fresh prompts | lost, gained |\n");
+    std::printf("|---|---:|---:|---|---|---|---|\n");
+    for (size_t i = 0; i < found.settings.size(); ++i) {
+        const tune::Setting& setting = found.settings[i];
+        const bool won = found.result.winner && size_t(*found.result.winner) == i;
+        std::printf("| %s%s | %.1f %% | %.1f %% | %s | %s |\n", won ? "**chosen:** " : "",
+                    setting_text(setting).c_str(), 100 * setting.cost.work, 100 * setting.cost.cache,
+                    changes_text(found.result.tallies[i]).c_str(), changes_text(found.result.confirmed[i]).c_str());
+    }
+}
+
+void print_answers_by_layer(const Found& found) {
+    if (found.answers.empty()) return;
+    std::printf("\n## Answers by layer, the rest as chosen\n\n");
+    std::printf("FullKV: %s\n\n", share_text(found.curve_full.right, found.curve_full.asked).c_str());
+    std::printf("| TSP layer | right | lost, gained |\n|---:|---|---|\n");
+    for (const tune::LayerAnswers& at : found.answers) {
+        std::printf("| %d | %s |\n", at.layer, changes_text(at.tally).c_str());
+    }
+}
+
+std::string choice_text(const Found& found) {
+    if (!found.result.winner) {
+        return "No setting within the limits answers as FullKV does: raise --max-work or --max-cache, or --settings to "
+               "try more.";
+    }
+    const auto winner = size_t(*found.result.winner);
+    const tune::Setting& setting = found.settings[winner];
+    const tune::Tally& tally = found.result.confirmed[winner];
+    return format(
+        "Chosen: %s: %.1f %% of FullKV's work, %.1f %% of its cache; %s of fresh prompts right, %d lost and %d "
+        "gained against FullKV.",
+        setting_text(setting).c_str(), 100 * setting.cost.work, 100 * setting.cost.cache,
+        share_text(tally.right, tally.asked).c_str(), tally.lost, tally.gained);
+}
+
+void print_markdown(const TuneOptions& options, const Bench& bench, const Found& found) {
+    std::printf("# FastKV for %s\n\nText: %s.\n\n", bench.model().hparams().name.c_str(),
+                tune_text_name(options).c_str());
+    print_distances(found);
+    print_settings(found);
+    print_answers_by_layer(found);
+    std::printf("\n%s\n", choice_text(found).c_str());
+    if (!found.stored.empty()) std::printf("Stored in %s; later runs use it and say so.\n", found.stored.c_str());
+}
+
+Json tally_json(const tune::Tally& tally) {
+    const tune::Interval share = tune::wilson(tally.right, tally.asked);
+    return {{"asked", tally.asked}, {"right", tally.right},   {"interval", {share.low, share.high}},
+            {"lost", tally.lost},   {"gained", tally.gained}, {"within_noise", tune::within_noise(tally)}};
+}
+
+void print_json(const TuneOptions& options, const Bench& bench, const Found& found) {
+    Json json = {{"model", bench.model().hparams().name},
+                 {"text", tune_text_name(options)},
+                 {"lengths", options.lengths},
+                 {"seed", options.seed},
+                 {"full", tally_json(found.full)},
+                 {"n_possible", found.n_possible}};
+    json["distances"] = Json::array();
+    for (const auto& at : found.distances) {
+        json["distances"].push_back({{"layer", at.layer}, {"squared", at.squared}, {"relative", at.relative}});
+    }
+    json["settings"] = Json::array();
+    for (size_t i = 0; i < found.settings.size(); ++i) {
+        const tune::Setting& setting = found.settings[i];
+        Json row = {{"setting", setting_text(setting)},
+                    {"work", setting.cost.work},
+                    {"cache", setting.cost.cache},
+                    {"rounds", tally_json(found.result.tallies[i])}};
+        if (found.result.confirmed[i].asked > 0) row["confirmed"] = tally_json(found.result.confirmed[i]);
+        json["settings"].push_back(std::move(row));
+    }
+    json["answers_by_layer"] = Json::array();
+    for (const auto& at : found.answers) {
+        json["answers_by_layer"].push_back({{"layer", at.layer}, {"answers", tally_json(at.tally)}});
+    }
+    if (found.result.winner) json["chosen"] = setting_text(found.settings[size_t(*found.result.winner)]);
+    if (!found.stored.empty()) json["stored"] = found.stored;
+    std::printf("%s\n", json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+}
+
+std::string picture(const Bench& bench, const Found& found) {
+    tune::Curves curves;
+    curves.title = "FastKV: the TSP layer for " + bench.model().hparams().name;
+    curves.n_layer = bench.model().hparams().n_layer;
+    curves.distances = found.distances;
+    curves.answers = found.answers;
+    curves.full = found.curve_full;
+    if (found.result.winner) {
+        const MethodParams& chosen = found.settings[size_t(*found.result.winner)].method;
+        curves.chosen = *resolve(chosen, bench.model().hparams()).tsp_layer;
+    }
+    return tune::plot_svg(curves);
+}
+
+}  // namespace
+
+int tune_search(const TuneOptions& options) {
+    std::optional<WholeFile> plot;
+    if (!options.plot.empty()) plot.emplace(options.plot, "--plot");
+    Tuning tuning(options);
+    Found found = tuning.run();
+    if (found.result.winner && !options.no_store) found.stored = store(options, tuning.bench(), found);
+    if (plot) plot->write(picture(tuning.bench(), found));
+    if (options.output == "json") {
+        print_json(options, tuning.bench(), found);
+    } else {
+        print_markdown(options, tuning.bench(), found);
+    }
+    return found.result.winner ? 0 : 1;
+}
+
+}  // namespace fastkv::cli

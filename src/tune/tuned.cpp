@@ -1,0 +1,92 @@
+#include "tune/tuned.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "fastkv/error.h"
+#include "tune/random.h"
+
+namespace fastkv::tune {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int file_version = 1;
+
+std::string read_part(std::ifstream& file, uint64_t from, uint64_t length) {
+    std::string part(size_t(length), '\0');
+    file.seekg(std::streamoff(from));
+    file.read(part.data(), std::streamsize(length));
+    return part;
+}
+
+std::string variable(const char* name) {
+    const char* value = std::getenv(name);
+    return value ? value : "";
+}
+
+}  // namespace
+
+std::string model_hash(const std::string& path) {
+    std::ifstream file(path, std::ios::binary | std::ios::ate);
+    const auto size = file ? uint64_t(file.tellg()) : 0;
+    const uint64_t part = std::min<uint64_t>(size, 1 << 20);
+    uint64_t hash = fnv1a(std::to_string(size));
+    for (const uint64_t from : {uint64_t{0}, (size - part) / 2, size - part}) {
+        if (file) hash = fnv1a(read_part(file, from, part), hash);
+    }
+    if (!file) fail(path + ": cannot read: " + std::strerror(errno));
+    char text[17];
+    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+    return text;
+}
+
+std::string tuned_path(const std::string& hash) {
+    std::string folder = variable("XDG_CONFIG_HOME");
+    // The XDG base directory specification: a path that is not absolute is to be ignored.
+    if (!folder.starts_with('/')) folder = variable("HOME").empty() ? "" : variable("HOME") + "/.config";
+    return folder.empty() ? "" : folder + "/fastkv/tuned/" + hash + ".json";
+}
+
+std::string tuned_json(const Tuned& tuned, const std::string& model_name) {
+    Json json;
+    json["version"] = file_version;
+    json["model"] = model_name;
+    json["method"] = tuned.method.method;
+    Json params = Json::object();
+    for (const ParamInfo& info : list_params()) {
+        const std::string text = param_text(tuned.method, info.name);
+        if (!text.empty()) params[info.name] = text;
+    }
+    json["params"] = params;
+    for (const auto& [name, text] : tuned.found) json["found"][name] = text;
+    return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+Tuned tuned_of(const std::string& text, const std::string& path) {
+    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    Tuned tuned;
+    try {
+        if (json.at("version") != file_version) fail(path + " is of another version of fastkv");
+        tuned.method.method = json.at("method").get<std::string>();
+        for (const auto& [name, value] : json.at("params").items()) {
+            set_param(tuned.method, name, value.get<std::string>());
+        }
+        const Json found = json.value("found", Json::object());
+        for (const auto& [name, value] : found.items()) tuned.found.emplace_back(name, value.get<std::string>());
+    } catch (const Json::exception&) {
+        fail(path + " is not what fastkv tune writes");
+    } catch (const Error& error) {
+        if (error.kind() == ErrorKind::failure) throw;
+        fail(path + ": " + error.what());
+    }
+    return tuned;
+}
+
+}  // namespace fastkv::tune
