@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "cli/input_text.h"
 #include "cli/interrupt.h"
 #include "cli/text.h"
-#include "cli/input_text.h"
 #include "tune/statistics.h"
 #include "tune/tuned.h"
 
