@@ -16,6 +16,7 @@
 #include "ggml-backend.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
+#include "support/variants.h"
 
 namespace fastkv {
 namespace {
@@ -120,7 +121,81 @@ TEST_P(Devices, ComputeWhatTheCpuComputes) {
     }
 }
 
+/// Later turns too, with heads of one length and of different ones, and cut again.
+TEST_P(Devices, ReadLaterTurnsAsTheCpuDoes) {
+    const std::string path = test::write_tiny_model({.n_layer = 5});
+    ModelParams params;
+    params.compute = Compute::f32;
+    params.n_threads = 1;
+    const Model cpu = Model::load(path, params);
+    params.n_gpu_layers = GetParam();
+    const Model mixed = Model::load(path, params);
+    for (const double floor : {1.0, 0.2}) {
+        MethodParams method{.method = "snapkv", .retain_rate = 0.3};
+        method.head_floor = floor;
+        Session a(cpu, method, {.n_predict = 2}), b(mixed, method, {.n_predict = 2});
+        for (Session* session : {&a, &b}) {
+            session->prefill(test::random_tokens(cpu.hparams().n_vocab, 300));
+            session->extend(test::random_tokens(cpu.hparams().n_vocab, 300, 2), /*recompress=*/floor == 1);
+        }
+        for (const Token token : {10, 20, 30}) {
+            ASSERT_LT(test::largest_difference(a.logits(), b.logits()), 5e-2) << "floor " << floor;
+            a.decode(token);
+            b.decode(token);
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Layers, Devices, ::testing::Values(1, 3, 5, -1));
+
+class DeviceVariants : public ::testing::TestWithParam<test::Variant> {
+  protected:
+    void SetUp() override {
+        if (!RemoteDevice::available) GTEST_SKIP() << "this ggml is built without its RPC device";
+    }
+
+    /// The same model on both devices and on the CPU alone.
+    static void expect_equal(const std::string& path, const MethodParams& method, const SessionParams& session) {
+        ModelParams params;
+        params.compute = Compute::f32;
+        params.n_threads = 1;
+        const Model cpu = Model::load(path, params);
+        params.n_gpu_layers = 2;
+        const Model mixed = Model::load(path, params);
+        const auto tokens = test::random_tokens(cpu.hparams().n_vocab, 200);
+        Session a(cpu, method, session), b(mixed, method, session);
+        a.prefill(tokens);
+        b.prefill(tokens);
+        EXPECT_EQ(test::overlap(a, b), 1);
+        for (Token token = 10; token < 30; ++token) {
+            // eight bits are read in different ways: ggml rounds the query too
+            const double bound = session.cache_type_k == CacheType::q8_0 ? 0.3 : 5e-3;
+            ASSERT_LT(test::largest_difference(a.logits(), b.logits()), bound) << "before token " << token;
+            a.decode(token);
+            b.decode(token);
+        }
+    }
+};
+
+/// Choice, cache and evictions of every method on memory that the host cannot read.
+TEST_P(DeviceVariants, ChooseAndDecodeAsOnTheCpu) {
+    static const std::string path = test::write_tiny_model({.n_layer = 4});
+    expect_equal(path, GetParam().params(), {.n_predict = 3});
+}
+
+TEST_P(DeviceVariants, KnowSlidingWindows) {
+    static const std::string path = test::write_tiny_model({.n_layer = 4, .sliding_window = 30});
+    expect_equal(path, GetParam().params(), {.n_predict = 3});
+}
+
+TEST_P(DeviceVariants, StoreEightBits) {
+    static const std::string path = test::write_tiny_model({.n_layer = 4, .n_head = 2, .n_head_kv = 1, .head_dim = 32});
+    expect_equal(path, GetParam().params(),
+                 {.n_predict = 3, .cache_type_k = CacheType::q8_0, .cache_type_v = CacheType::q8_0});
+}
+
+INSTANTIATE_TEST_SUITE_P(Remote, DeviceVariants, ::testing::ValuesIn(test::variants()),
+                         [](const auto& param) { return param.param.name; });
 
 }  // namespace
 }  // namespace fastkv

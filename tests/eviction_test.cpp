@@ -116,7 +116,7 @@ TEST(RollingEviction, GoesOnFromACompressedPrompt) {
 }
 
 TEST(H2oEviction, DropsTheLowestSumThatIsNotRecent) {
-    const auto eviction = h2o_eviction(/*n_group=*/1, /*budget=*/4, /*recent=*/2);
+    const auto eviction = h2o_eviction(/*budget=*/4, /*recent=*/2);
     Cache cache{.heads = {{0, 3, 8, 9}}};
     eviction->start(cache.heads, {}, std::vector<std::vector<float>>{{0.5f, 0.7f, 0.1f, 0.0f}});
     // 8 has the lowest sum of those that are not among the two newest, 9 and 10.
@@ -132,7 +132,7 @@ TEST(H2oEviction, EqualsANaiveTranscription) {
     constexpr int n_head = 3, n_group = 2, budget = 20, recent = 7, n_prompt = 50;
     std::mt19937 random(7);
     for (int n_kept : {4, budget - 1, budget, budget + 6}) {
-        const auto eviction = h2o_eviction(n_group, budget, recent);
+        const auto eviction = h2o_eviction(budget, recent);
         EXPECT_TRUE(eviction->reads_attention());
         EXPECT_TRUE(eviction->reads_scores());
         Cache cache;

@@ -26,13 +26,15 @@ struct Tolerance {
 };
 
 // Measured margins of float32 are around 1e-4; the bounds are those the project promises.
-constexpr Tolerance f32_tolerance = {0.998, 0.99, 1e-2, 5e-3};
+constexpr Tolerance f32_tolerance = {0.998, 0.998, 1e-2, 5e-3};
 
 // bf16 rounds the operands of every product to 8 bits: a relative error of up to 2^-9 each, random in sign. Through
 // 30 layers of residual sums such errors reach about 1 % of a logit's deviation: SmolLM2's logits reach 25, so 0.25 at
 // each of two logits in the middle, four times that in the worst of 20 (and where the selection differs, so does the
-// attention that follows). A margin can be crossed when both logits move.
-constexpr Tolerance bf16_tolerance = {0.98, 0.7, 1.0, 1.0};
+// attention that follows). A margin can be crossed when both logits move. While decoding, PyramidInfer drops 2 of 16
+// neighbours at a time, and one that should have left stays in the block for the next steps: chance alone would find an
+// eighth of the recorded ones, and runs find 0.62 and more.
+constexpr Tolerance bf16_tolerance = {0.98, 0.5, 1.0, 1.0};
 
 std::vector<std::string> golden_cases() {
     std::vector<std::string> cases;
@@ -124,7 +126,8 @@ void compare_selection(const json& golden, const Session& session, double min_ov
         ASSERT_EQ(layers[layer].rows, cache.at("layer_input_tokens").at(layer)) << "layer " << layer;
     }
     Overlap overlap;
-    for (const auto& [layer, selection] : golden.value("selection", json::object()).items()) {
+    const json selections = golden.value("selection", json::object());  // GemFilter's runs have none
+    for (const auto& [layer, selection] : selections.items()) {
         if (!selection.contains("kept") || selection.at("kept").is_string()) continue;  // "all"
         const json& heads = selection.at("kept");
         const LayerReport& report = layers[size_t(std::stoi(layer))];
@@ -137,6 +140,8 @@ void compare_selection(const json& golden, const Session& session, double min_ov
         const json& chosen = golden.at(chooser);
         overlap.add(chosen.at("index").get<std::vector<int>>(), layers[chosen.at("layer").get<size_t>()].propagated);
     }
+    const bool records_some = golden.at("method") != "fullkv";
+    EXPECT_EQ(overlap.recorded > 0, records_some);
     EXPECT_GE(overlap.share(), min_overlap) << "of the recorded positions";
     ::testing::Test::RecordProperty("overlap", std::to_string(overlap.share()));
 }

@@ -123,6 +123,23 @@ TEST(Methods, DefaultTspLayerIsThePublishedDepth) {
     }
 }
 
+TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
+    HyperParams qwen2 = model_of(24);
+    qwen2.arch = "qwen2";
+    const MethodParams p = resolve(fastkv_params(), qwen2);
+    EXPECT_EQ(p.tsp_layer, 9);
+    EXPECT_EQ(p.tsp_rate, 0.1);
+    EXPECT_EQ(p.retain_rate, 0.05);
+    EXPECT_EQ(p.kernel, 21);
+    EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).tsp_rate, 0.5);
+    MethodParams wide = fastkv_params();
+    wide.retain_rate = 0.3;
+    EXPECT_EQ(resolve(wide, qwen2).tsp_rate, 0.3);
+    MethodParams snapkv;
+    snapkv.method = "snapkv";
+    EXPECT_EQ(resolve(snapkv, qwen2).kernel, 7);
+}
+
 TEST(Methods, TspRateFollowsAHigherRetainRate) {
     MethodParams params = fastkv_params();
     params.retain_rate = 0.5;

@@ -80,7 +80,8 @@ struct MethodParams {
                                         ///< retain_rate; default 0.2, or retain_rate where that is higher
     std::optional<int> tsp_layer;       ///< counted from 0, or a TspLayer constant; default: fastkv's, else off
     std::optional<int> window;          ///< the last tokens, which score the others and are always kept; 8
-    std::optional<int> kernel;          ///< pooling kernel, odd, or kernel_auto; default 7; not h2o
+    std::optional<int> kernel;          ///< pooling kernel, odd, or kernel_auto; default 7, with expected
+                                        ///< scores kernel_auto; not h2o
     std::optional<Pooling> pooling;     ///< default max; not h2o
     std::optional<int> budget;          ///< constant mode: tokens cached per layer instead of retain_rate; >= window
     std::optional<int> tsp_len;         ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048

@@ -95,9 +95,14 @@ class Session {
     /// Appends a later turn of a conversation: its tokens attend to what the cache kept and to themselves, all of them
     /// are cached, and positions go on. With `recompress` every layer's cache is then cut to what the method would keep
     /// of a prompt as long as all turns together, as far as it is longer; the turn's last tokens score. A cancelled
-    /// turn leaves the session empty, as prefill() does. Throws like prefill(); Error(usage) before a prefill, and for
-    /// `recompress` with a method whose choice cannot be repeated (gemfilter, pyramidinfer, scores by expectation).
+    /// turn leaves the session empty, as prefill() does. Throws like prefill(), which leaves the session as it was
+    /// unless reading had begun; Error(usage) before a prefill; and like check_recompress().
     void extend(std::span<const Token> turn, bool recompress = false, const ProgressCallback& progress = {});
+
+    /// Throws Error(usage) where extend() could not recompress: with methods whose choice cannot be repeated
+    /// (gemfilter, those that drop entries while decoding, scores by expectation, heads of different length), and where
+    /// nothing would be cut.
+    void check_recompress() const;
 
     /// Appends one token and computes the logits of the next.
     /// Throws Error(failure) when the context is full, Error(usage) before a prefill.
@@ -113,7 +118,8 @@ class Session {
     int n_past() const;    ///< the next token's position: tokens of the prompt (of those that a restart left, with
                            ///< GemFilter) and of the answer so far
 
-    /// What head `head` of layer `layer`'s cache holds now: positions, in no order once something was dropped.
+    /// What head `head` of layer `layer`'s cache holds now: positions in the prompt and
+    /// what follows it, in no order once something was dropped.
     std::vector<int> cached_positions(int layer, int head) const;
     /// Cached heads of a layer.
     int n_head_cached(int layer) const;

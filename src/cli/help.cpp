@@ -18,6 +18,7 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
     if (command == "run") {
         return "Usage: fastkv run -m MODEL [-f FILE | -p TEXT | < FILE] [-q QUESTION] [options]\n";
     }
+    if (command == "chat") return "Usage: fastkv chat -m MODEL [-f FILE | -p TEXT] [-sys TEXT] [options]\n";
     if (command == "inspect") return "Usage: fastkv inspect -m MODEL [-p LENGTHS] [options]\n";
     if (command == "tune") {
         return "Usage: fastkv tune -m MODEL [-f FILE] [options]\n"

@@ -51,7 +51,14 @@ std::vector<LayerRun> layer_runs(const MethodParams& params, int n_layer, int n_
 
 std::string runs_text(const std::vector<LayerRun>& runs) {
     std::string text;
-    for (const LayerRun& run : runs) {
+    const size_t shown = 4;  // of a schedule that changes with every layer only its ends
+    for (size_t i = 0; i < runs.size(); ++i) {
+        const LayerRun& run = runs[i];
+        const bool left_out = runs.size() > shown && i > 0 && i + 1 < runs.size();
+        if (left_out) {
+            if (i == 1) text += "; ...";
+            continue;
+        }
         text += text.empty() ? "" : "; ";
         text += run.first == run.last ? format("%d", run.first) : format("%d-%d", run.first, run.last);
         text += ": " + count_text(run.rows) + " -> " + count_text(run.cached);
@@ -74,12 +81,12 @@ std::vector<MethodParams> methods_to_show(const InspectOptions& options, const M
 
 void print_costs(const Model& model, const std::vector<MethodParams>& methods, const std::vector<int>& lengths,
                  const SessionParams& session) {
-    std::printf("\n%9s  %-10s %8s %12s %12s  %s\n", "prompt", "method", "compute", "cache", "peak memory",
+    std::printf("\n%9s  %-12s %8s %12s %12s  %s\n", "prompt", "method", "compute", "cache", "peak memory",
                 "layers: tokens received -> cached");
     for (const int length : lengths) {
         for (const MethodParams& method : methods) {
             const CostEstimate cost = estimate(model, method, length, session);
-            std::printf("%9s  %-10s %6.1f %% %12s %12s  %s\n", count_text(length).c_str(), method.method.c_str(),
+            std::printf("%9s  %-12s %6.1f %% %12s %12s  %s\n", count_text(length).c_str(), method.method.c_str(),
                         100 * cost.prefill_share, bytes_text(cost.kv_cache_bytes).c_str(),
                         bytes_text(cost.peak_bytes() + model.hparams().weights_bytes).c_str(),
                         runs_text(layer_runs(method, model.hparams().n_layer, length)).c_str());

@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "cli/chat.h"
 #include "cli/help.h"
 #include "cli/inspect.h"
 #include "cli/interrupt.h"
@@ -55,8 +56,10 @@ int main_command(int argc, char** argv) {
         "print the version, and the libraries and kernels in use");
 
     RunOptions run_options;
+    ChatOptions chat_options;
     InspectOptions inspect_options;
     add_run_command(app, run_options);
+    add_chat_command(app, chat_options);
     add_inspect_command(app, inspect_options);
     TuneOptions tune_options;
     add_tune_command(app, tune_options);
@@ -70,6 +73,7 @@ int main_command(int argc, char** argv) {
         return report_parse_error(app, error);
     }
     if (app.get_subcommands().empty()) return report("no command given (try 'fastkv --help')", 2);
+    if (app.got_subcommand("chat")) return chat(chat_options);
     if (app.got_subcommand("tune")) return tune_command(tune_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <optional>
 
-#include "cli/text_file.h"
+#include "cli/input_text.h"
 #include "tune/tuned.h"
 
 namespace fastkv::cli {
@@ -22,7 +22,7 @@ std::optional<MethodParams> tuned_method(const Model& model) {
     const std::string path = tune::tuned_path(tune::model_hash(model.path()));
     std::error_code ignored;
     if (path.empty() || !std::filesystem::exists(path, ignored)) return {};
-    const MethodParams method = tune::tuned_of(read_text_file(path), path).method;
+    const MethodParams method = tune::tuned_of(read_file(path), path).method;
     try {
         resolve(method, model.hparams());
     } catch (const Error& error) {

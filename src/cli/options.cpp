@@ -106,7 +106,7 @@ void add_sampling_options(CLI::App& app, SamplerParams& params) {
 namespace {
 
 const std::map<std::string, std::string> long_of = {
-    {"-ngl", "--gpu-layers"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}};
+    {"-ngl", "--gpu-layers"}, {"-sys", "--system-prompt"}, {"-ctk", "--cache-type-k"}, {"-ctv", "--cache-type-v"}};
 
 }  // namespace
 

@@ -6,17 +6,13 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "cli/input_text.h"
 #include "cli/text.h"
-#include "cli/text_file.h"
 #include "fastkv/error.h"
 
 namespace fastkv::cli {
 
 namespace {
-
-const std::string white_space = " \t\r\n\f\v";
-
-bool is_blank(const std::string& text) { return text.find_first_not_of(white_space) == std::string::npos; }
 
 void refuse_contradictions(const PromptOptions& options) {
     const bool has_tokens = !options.tokens_file.empty();
@@ -31,9 +27,7 @@ void refuse_contradictions(const PromptOptions& options) {
 std::string read_document(const PromptOptions& options) {
     if (options.has_text) return checked_text(options.text, "the text of -p");
     if (!options.file.empty() && options.file != "-") {
-        std::string text = checked_text(read_text_file(options.file), options.file);
-        if (is_blank(text)) refuse(options.file + " is empty");
-        return text;
+        return read_text_file(options.file);
     }
     const bool is_terminal = isatty(STDIN_FILENO) == 1;
     if (is_terminal && options.file.empty() && !options.question.empty()) return "";
@@ -43,7 +37,7 @@ std::string read_document(const PromptOptions& options) {
 
 std::vector<int64_t> read_token_ids(const std::string& path) {
     const std::string wanted = ": wanted a JSON array of token ids, or an object with \"prompt_tokens\"";
-    const auto json = nlohmann::json::parse(read_text_file(path), nullptr, /*allow_exceptions=*/false);
+    const auto json = nlohmann::json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
     if (json.is_discarded()) fail(path + " is not JSON" + wanted);
     const auto* array = &json;
     if (json.is_object()) {
@@ -70,13 +64,8 @@ PromptInput::PromptInput(const PromptOptions& options) : options_(options) {
         ids_ = read_token_ids(options.tokens_file);
         return;
     }
-    message_ = read_document(options);
-    const std::string question = checked_text(options.question, "the question of -q");
-    if (is_blank(message_)) {
-        message_ = question;
-    } else if (!is_blank(question)) {
-        message_ += "\n\n" + question;
-    }
+    const std::string document = read_document(options);
+    message_ = join_message(document, checked_text(options.question, "the question of -q"));
     if (is_blank(message_)) refuse("the prompt is empty");
 }
 

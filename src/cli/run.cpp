@@ -2,15 +2,15 @@
 #include "cli/run.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <climits>
 #include <cstdio>
-#include <cstring>
 
+#include "cli/answer.h"
 #include "cli/interrupt.h"
 #include "cli/method_choice.h"
 #include "cli/progress.h"
+#include "cli/session_setup.h"
 #include "cli/text.h"
 #include "cli/trace.h"
 #include "cli/whole_file.h"
@@ -18,9 +18,6 @@
 namespace fastkv::cli {
 
 namespace {
-
-// Entries set aside in the cache where the answer has no limit of its own; it grows past them.
-constexpr int open_ended_reserve = 512;
 
 class Stopwatch {
   public:
@@ -30,96 +27,15 @@ class Stopwatch {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// Standard output, flushed piece by piece so that an answer can be read while it grows.
-class AnswerStream {
-  public:
-    /// False once the reader has gone (a closed pipe), which is no error. Throws where writing fails otherwise.
-    bool write(const std::string& text) {
-        if (reader_gone_ || text.empty()) return !reader_gone_;
-        const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-        if (written && std::fflush(stdout) == 0) return true;
-        if (errno != EPIPE) fail(std::string("cannot write the answer: ") + std::strerror(errno));
-        reader_gone_ = true;
-        return false;
-    }
-
-  private:
-    bool reader_gone_ = false;
-};
-
-enum class Stop { end_of_answer, length, context_full, interrupted, reader_gone };
-
 struct Outcome {
     Answer answer;
     Stop stop = Stop::length;
     double first_token_seconds = 0;  // from the start of the prefill
 };
 
-int context_size(const RunOptions& options, const Model& model) {
-    return options.model.n_ctx > 0 ? options.model.n_ctx : model.hparams().n_ctx_train;
-}
-
-void check_length(const RunOptions& options, const Model& model, size_t n_prompt) {
-    const int n_ctx = context_size(options, model);
-    const int n_ctx_train = model.hparams().n_ctx_train;
-    if (n_prompt > size_t(n_ctx)) {
-        const char* way_out =
-            n_ctx < n_ctx_train ? "raise -c" : "shorten it (-c goes past what the model was trained on)";
-        fail(format("the prompt has %zu tokens, the context holds %d: %s", n_prompt, n_ctx, way_out));
-    }
-    if (n_ctx > n_ctx_train && n_prompt > size_t(n_ctx_train)) {
-        std::fprintf(stderr, "fastkv: note: the prompt has %zu tokens, the model was trained on %d\n", n_prompt,
-                     n_ctx_train);
-    }
-}
-
-Session make_session(const RunOptions& options, const Model& model) {
-    SessionParams params;
-    params.n_predict = options.n_predict < 0 ? open_ended_reserve : options.n_predict;
-    params.n_ctx = context_size(options, model);
-    params.cache_type_k = options.model.cache_type_k;
-    params.cache_type_v = options.model.cache_type_v;
-    return Session(model, choose_method(options.method, model), params);
-}
-
 void prefill(Session& session, const Prompt& prompt) {
     ProgressBar bar;
-    session.prefill(prompt.tokens, [&](const PrefillProgress& progress) {
-        bar.show(progress);
-        return !interrupted();
-    });
-}
-
-// Samples until something ends the answer. The last token is not fed back: nothing would read its logits.
-Stop decode(const RunOptions& options, const Model& model, Session& session, Sampler& sampler, AnswerStream& out,
-            Outcome& outcome, const Stopwatch& watch) {
-    const int limit = options.n_predict < 0 ? INT_MAX : options.n_predict;
-    const int n_ctx = context_size(options, model);
-    Answer& answer = outcome.answer;
-    Utf8Stream utf8;
-    const auto show = [&](const std::string& text) {
-        answer.text += text;
-        return out.write(text);
-    };
-    const auto generate = [&] {
-        for (int n = 0; n < limit; ++n) {
-            if (interrupted()) return Stop::interrupted;
-            if (n > 0) {
-                if (session.n_past() >= n_ctx) return Stop::context_full;
-                session.decode(answer.tokens.back());
-            }
-            answer.margins.push_back(top_margin(session.logits()));
-            answer.tokens.push_back(sampler.sample(session.logits()));
-            if (n == 0) outcome.first_token_seconds = watch.seconds();
-            if (model.is_end_of_generation(answer.tokens.back())) return Stop::end_of_answer;
-            if (!show(utf8.push(model.piece(answer.tokens.back())))) return Stop::reader_gone;
-        }
-        return Stop::length;
-    };
-    const Stop stop = generate();
-    show(utf8.finish());
-    if (!answer.tokens.empty()) out.write("\n");
-    return stop;
+    session.prefill(prompt.tokens, show_and_watch(bar));
 }
 
 std::string cached_text(const Session& session) {
@@ -139,17 +55,6 @@ void print_summary(const Session& session, const Outcome& outcome) {
                  session.method().method.c_str(), count_text(read.tokens).c_str(), seconds_text(read.seconds).c_str(),
                  read.tokens_per_second(), outcome.answer.tokens.size(), said.tokens_per_second(),
                  bytes_text(session.memory().kv_cache_bytes).c_str());
-}
-
-std::string stop_text(Stop stop) {
-    switch (stop) {
-        case Stop::end_of_answer: return "the answer ended";
-        case Stop::length: return "-n tokens";
-        case Stop::context_full: return "the context is full";
-        case Stop::interrupted: return "interrupted";
-        case Stop::reader_gone: return "nobody reads the answer";
-    }
-    return "";
 }
 
 // -v: everything that one would ask about a run.
@@ -178,12 +83,6 @@ void print_details(const Model& model, const Session& session, const Outcome& ou
     line("cache", format("%s of %s tokens per layer and head, %s", cached_text(session).c_str(),
                          count_text(session.n_prompt()).c_str(), bytes_text(memory.kv_cache_bytes).c_str()));
     line("memory", format("%s at the peak, weights included", bytes_text(memory.peak_rss_bytes).c_str()));
-}
-
-int parse_n_predict(const std::string& text) {
-    const int n = whole_number("-n", text, "a number of tokens");
-    if (n < -1) refuse("-n " + text + " is below -1, which means no limit");
-    return n;
 }
 
 constexpr const char* examples = R"(Examples:
@@ -233,10 +132,10 @@ int run(const RunOptions& options) {
     if (!options.trace.empty()) trace.emplace(options.trace, "--trace");
     const PromptInput input(options.prompt);
     const Model model = Model::load(options.model.path, options.model.params);
-    Session session = make_session(options, model);
+    Session session = open_session(options.model, choose_method(options.method, model), options.n_predict, model);
     Sampler sampler(model, options.sampler);
     const Prompt prompt = input.tokenize(model);
-    check_length(options, model, prompt.tokens.size());
+    check_length(options.model, model, prompt.tokens.size());
 
     catch_interrupts();
     Outcome outcome;
@@ -247,7 +146,8 @@ int run(const RunOptions& options) {
     AnswerStream out;
     // As in llama.cpp a text is shown before its continuation; documents are not, they are what nobody wants to read.
     if (options.prompt.raw && options.prompt.has_text && !options.hide_prompt) out.write(prompt.text);
-    outcome.stop = decode(options, model, session, sampler, out, outcome, watch);
+    outcome.stop = stream_answer(model, session, sampler, {options.n_predict, context_size(options.model, model)}, out,
+                                 outcome.answer, [&] { outcome.first_token_seconds = watch.seconds(); });
 
     if (trace) trace->write(trace_json(model, session, options.sampler, outcome.answer));
     if (options.verbose) {

@@ -76,19 +76,6 @@ void put_layers(Json& json, const Session& session) {
 
 }  // namespace
 
-double top_margin(std::span<const float> logits) {
-    float best = -INFINITY, second = -INFINITY;
-    for (const float logit : logits) {
-        if (logit > best) {
-            second = best;
-            best = logit;
-        } else if (logit > second) {
-            second = logit;
-        }
-    }
-    return double(best) - double(second);
-}
-
 std::string trace_json(const Model& model, const Session& session, const SamplerParams& sampler, const Answer& answer) {
     const PhaseStats& prefill = session.prefill_stats();
     const PhaseStats& decode = session.decode_stats();

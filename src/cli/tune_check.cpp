@@ -4,9 +4,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "cli/input_text.h"
 #include "cli/method_choice.h"
 #include "cli/text.h"
-#include "cli/text_file.h"
 #include "cli/tune_bench.h"
 #include "tune/statistics.h"
 
@@ -32,8 +32,7 @@ std::string group_name(const tune::RetrievalPrompt& prompt) {
 std::vector<tune::RetrievalPrompt> prompts_to_ask(const TuneOptions& options, const Bench& bench) {
     std::vector<tune::RetrievalPrompt> prompts;
     if (!options.rows.empty()) {
-        prompts =
-            tune::read_rows(read_text_file(options.rows), std::filesystem::path(options.rows).filename().string());
+        prompts = tune::read_rows(read_file(options.rows), std::filesystem::path(options.rows).filename().string());
         if (options.n_prompts && *options.n_prompts < int(prompts.size())) prompts.resize(size_t(*options.n_prompts));
         for (auto& prompt : prompts) prompt.n_predict = options.n_predict.value_or(prompt.n_predict);
         return prompts;

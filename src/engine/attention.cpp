@@ -66,7 +66,7 @@ ggml_tensor* PrefillAttention::by_kernel(Graph& graph, ggml_tensor* q, std::span
             .key_row = key_rows.data(),
             .key_position = positions_.data(),
             .n_query = int(key_rows.size()),
-            .n_head = hparams_.n_head,
+            .n_head = int(dst->src[0]->ne[1]),
             .scale = attention_scale(hparams_),
             .sliding_window = hparams_.sliding_window,
         };
@@ -99,13 +99,13 @@ bool update_groups(const HyperParams& hparams, const LayerCache& cache, int posi
         CacheGroup& group = groups[i];
         group.first_head = int(i);
         group.n_head = together ? cache.n_head() : 1;
-        const auto positions = cache.positions(group.first_head);
-        const int n_kv = std::min((int(positions.size()) + 255) / 256 * 256, cache.capacity(group.first_head));
+        const auto places = cache.places(group.first_head);
+        const int n_kv = std::min((int(places.size()) + 255) / 256 * 256, cache.capacity(group.first_head));
         changed = changed || n_kv != group.n_kv;
         group.n_kv = n_kv;
         group.mask.assign(size_t(n_kv), masked);
-        for (size_t entry = 0; entry < positions.size(); ++entry) {
-            if (in_window(hparams, position, positions[entry])) group.mask[entry] = visible;
+        for (size_t entry = 0; entry < places.size(); ++entry) {
+            if (in_window(hparams, position, places[entry])) group.mask[entry] = visible;
         }
     }
     return changed;
@@ -134,10 +134,11 @@ ggml_tensor* cache_attention_by_ggml(Graph& graph, const CacheQuestion& question
                                             size_t(group.first_head * n_query) * q->nb[1]);
         ggml_tensor* part = flash_attention(graph, hparams, group_q, k, v, mask);
         out = out ? ggml_concat(ctx, out, part, 0) : part;
-        if (weights) {                                            // evictions that read them keep all heads alike
-            ggml_tensor* scores = ggml_mul_mat(ctx, k, group_q);  // [n_kv, 1, n_head]
+        if (weights) {  // evictions that read them leave all heads the same length
+            ggml_tensor* scores = ggml_mul_mat(ctx, k, group_q);  // [n_kv, 1, query heads of the group]
             ggml_tensor* p = ggml_soft_max_ext(ctx, scores, mask, attention_scale(hparams), /*max_bias=*/0.0f);
-            *weights = ggml_reshape_2d(ctx, p, group.n_kv, hparams.n_head);
+            p = ggml_reshape_2d(ctx, p, group.n_kv, int64_t(n_query) * group.n_head);
+            *weights = *weights ? ggml_concat(ctx, *weights, p, 1) : p;
         }
     }
     return out;

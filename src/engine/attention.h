@@ -15,7 +15,7 @@
 namespace fastkv {
 
 /// Causal attention of many rows over one layer's keys and values: a prompt's over all of its own, a later turn's over
-/// the cache with its own behind.
+/// the cache with its own behind (TurnAttention).
 class PrefillAttention {
   public:
     PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int n_head_kv, int max_rows);

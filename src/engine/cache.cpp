@@ -38,13 +38,17 @@ LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, std::s
     : device_(&device), types_(types), head_dim_(head_dim), heads_(capacity.size()) {
     allocate(capacity);
     positions_.resize(size_t(capacity_[0]));
-    point_at_positions();
+    point_at(positions_);
 }
 
 bool LayerCache::is_even() const {
     return std::all_of(heads_.begin(), heads_.end(),
                        [&](const kernels::CacheHead& head) { return head.n_entry == heads_[0].n_entry; }) &&
            std::all_of(capacity_.begin(), capacity_.end(), [&](int rows) { return rows == capacity_[0]; });
+}
+
+KvTensors LayerCache::head_tensors(ggml_context* ctx, int head) const {
+    return {rows_view(ctx, kv_.k, row(head, 0), capacity(head)), rows_view(ctx, kv_.v, row(head, 0), capacity(head))};
 }
 
 int LayerCache::max_entry() const {
@@ -63,7 +67,7 @@ void LayerCache::set_filled(std::span<const std::vector<int>> positions) {
         std::copy(list.begin(), list.end(),
                   positions_.begin() + (shares_positions_ ? 0 : ptrdiff_t(heads_[size_t(head)].first_row)));
     }
-    point_at_positions();
+    point_at(positions_);
 }
 
 void LayerCache::append(std::span<const int32_t> positions, bool& moved) {
@@ -79,6 +83,14 @@ void LayerCache::append(std::span<const int32_t> positions, bool& moved) {
         std::copy(positions.begin(), positions.end(), positions_.begin() + ptrdiff_t(list) + n_entry(head));
         heads_[size_t(head)].n_entry += n;
     }
+}
+
+void LayerCache::place_first(std::span<const int32_t> shift) {
+    places_ = positions_;
+    for (int head = 0; head < (shares_positions_ ? 1 : n_head()); ++head) {
+        for (size_t entry = 0; entry < shift.size(); ++entry) places_[first_position(head) + entry] += shift[entry];
+    }
+    point_at(places_);
 }
 
 void LayerCache::remove(std::span<const std::vector<int>> entries) {
@@ -161,10 +173,8 @@ void LayerCache::own_positions() {
     set_filled(std::vector<std::vector<int>>(heads_.size(), shared));
 }
 
-void LayerCache::point_at_positions() {
-    for (kernels::CacheHead& head : heads_) {
-        head.position = positions_.data() + (shares_positions_ ? 0 : head.first_row);
-    }
+void LayerCache::point_at(const std::vector<int32_t>& positions) {
+    for (int head = 0; head < n_head(); ++head) heads_[size_t(head)].position = positions.data() + first_position(head);
 }
 
 void LayerCache::move_row(int64_t from, int64_t to) {

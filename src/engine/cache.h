@@ -42,8 +42,11 @@ class LayerCache {
 
     const KvTensors& tensors() const { return kv_; }
     const Device& device() const { return *device_; }
+    /// The part of one head: [head_dim, capacity(head), 1]. `ctx` holds the descriptions.
+    KvTensors head_tensors(ggml_context* ctx, int head) const;
     int n_head() const { return int(heads_.size()); }
-    uint64_t bytes() const { return store_->bytes(); }
+    /// Of both tensors, whatever their device rounds up to.
+    uint64_t bytes() const { return ggml_nbytes(kv_.k) + ggml_nbytes(kv_.v); }
     KvTypes types() const { return types_; }
 
     /// Whether all heads have the same number of entries and rows.
@@ -55,8 +58,16 @@ class LayerCache {
     int max_entry() const;
     int capacity(int head) const { return capacity_[size_t(head)]; }
     std::span<const int32_t> positions(int head) const {
+        return std::span(positions_).subspan(first_position(head), size_t(n_entry(head)));
+    }
+
+    /// Where the entries stand for a sliding window: at their positions, or where place_first() has put them.
+    std::span<const int32_t> places(int head) const {
         return {heads_[size_t(head)].position, size_t(heads_[size_t(head)].n_entry)};
     }
+
+    /// Lets the first entries of every head stand `shift` [entries] behind their positions, until the cache changes.
+    void place_first(std::span<const int32_t> shift);
 
     /// Where the kernels find every head: [n_head], valid until the cache changes.
     const kernels::CacheHead* heads() const { return heads_.data(); }
@@ -82,7 +93,8 @@ class LayerCache {
     void allocate(std::span<const int> capacity);
     void grow(int n_more);
     void own_positions();
-    void point_at_positions();
+    size_t first_position(int head) const { return shares_positions_ ? 0 : size_t(heads_[size_t(head)].first_row); }
+    void point_at(const std::vector<int32_t>& positions);
     void move_row(int64_t from, int64_t to);
 
     const Device* device_;
@@ -94,6 +106,7 @@ class LayerCache {
     std::unique_ptr<TensorStore> store_;
     bool shares_positions_ = true;
     std::vector<int32_t> positions_;  // [capacity of a head] if all share them, else [rows of all heads]
+    std::vector<int32_t> places_;     // the same, where some stand elsewhere
 };
 
 /// Copies rows [cached heads][own count] of a layer's K and V to the first entries of `cache`, on its device. The heads

@@ -16,7 +16,6 @@ Decoder::Decoder(const Model::Impl& model, std::vector<LayerCache>& caches,
                 {device, layer, layer, choose_kernels(*device, model.params.compute), new_graph_allocator(*device)});
         }
         segments_.back().end_layer = layer + 1;
-        read_sinks(layer);
     }
 }
 
@@ -39,13 +38,13 @@ void Decoder::append(int position) {
     for (size_t layer = 0; layer < caches_.size(); ++layer) {
         LayerCache& cache = caches_[layer];
         LayerNodes& nodes = nodes_[layer];
+        read_sinks(int(layer));
         cache.append({&position_, 1}, stale_);
         nodes.kv_rows.resize(size_t(cache.n_head()));
         for (int head = 0; head < cache.n_head(); ++head) {
             nodes.kv_rows[size_t(head)] = cache.row(head, cache.n_entry(head) - 1);
         }
-        // sinks stand as if the first entry of a cache without gaps were theirs
-        std::fill(nodes.sink_shift.begin(), nodes.sink_shift.end(), position + 1 - cache.n_entry(0));
+        place_sinks(int(layer));
         if (cache.device().own_kernels) continue;
         stale_ = update_groups(model_.hparams, cache, position, nodes.groups) || stale_;
     }
@@ -103,14 +102,16 @@ ggml_tensor* Decoder::build_layer(Graph& graph, const KernelChoice& choice, int 
     return x;
 }
 
-/// The sinks' keys of a rolling cache, from which they are turned anew for every token, so that no error grows.
+/// The sinks' keys of a rolling cache, from which they are turned anew for every token, so that no error grows. Until
+/// all are there (a prompt may be shorter) none has been turned yet.
 void Decoder::read_sinks(int layer) {
     const Eviction* eviction = evictions_[size_t(layer)].get();
-    if (!eviction || eviction->rolling_sinks() == 0) return;
     const LayerCache& cache = caches_[size_t(layer)];
     LayerNodes& nodes = nodes_[size_t(layer)];
+    const int n_sink = eviction ? std::min(eviction->rolling_sinks(), cache.n_entry(0)) : 0;
+    if (n_sink == int(nodes.sink_shift.size())) return;
+    stale_ = true;
     const size_t dim = size_t(model_.hparams.head_dim), n_head = size_t(cache.n_head());
-    const int n_sink = std::min(eviction->rolling_sinks(), cache.n_entry(0));
     std::vector<float> keys(size_t(n_sink) * dim);  // [sinks][head_dim]
     nodes.sink_keys.resize(size_t(n_sink) * n_head * dim);
     nodes.sink_shift.resize(size_t(n_sink));
@@ -121,6 +122,15 @@ void Decoder::read_sinks(int layer) {
                         nodes.sink_keys.begin() + ptrdiff_t((sink * n_head + head) * dim));
         }
     }
+}
+
+/// The sinks of a rolling cache stand as if the first entry of a cache without gaps were theirs.
+void Decoder::place_sinks(int layer) {
+    LayerCache& cache = caches_[size_t(layer)];
+    std::vector<int32_t>& shift = nodes_[size_t(layer)].sink_shift;
+    if (shift.empty()) return;
+    std::fill(shift.begin(), shift.end(), position_ + 1 - cache.n_entry(0));
+    if (model_.hparams.sliding_window > 0) cache.place_first(shift);
 }
 
 /// Lets the layer's eviction see the token and drops what it names.

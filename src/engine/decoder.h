@@ -55,6 +55,7 @@ class Decoder {
     ggml_tensor* build_layer(Graph& graph, const KernelChoice& choice, int layer, ggml_tensor* x,
                              ggml_tensor* position);
     void read_sinks(int layer);
+    void place_sinks(int layer);
     void evict(const Segment& segment, int layer);
 
     const Model::Impl& model_;

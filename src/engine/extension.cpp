@@ -5,16 +5,10 @@
 
 #include "engine/kernel_choice.h"
 #include "engine/scores.h"
+#include "engine/turn_attention.h"
 #include "fastkv/error.h"
-#include "methods/carry_out.h"
 
 namespace fastkv {
-
-bool can_extend(const HyperParams& hparams, std::span<const LayerCache> caches) {
-    return std::all_of(caches.begin(), caches.end(), [&](const LayerCache& cache) {
-        return cache.is_even() && (hparams.sliding_window == 0 || cache.shares_positions());
-    });
-}
 
 Extension::Extension(const Model::Impl& model, std::vector<LayerCache>& caches, std::span<const LayerPlan> recompress,
                      int n_predict, const ProgressCallback& progress)
@@ -54,23 +48,20 @@ void Extension::extend_layer(int layer, ResidualStream& stream) {
     LayerContext context{hp, weights, layer_linears(weights)};
     if (kernels.packed_linear) expand_weights(context, *weights.device);
 
-    const int n_before = cache.n_entry(0), n_turn = int(positions_.size());
     append_keys_values(context, stream, cache);
     Choice choice;
     if (!recompress_.empty()) choice = choose_entries(context, kernels, stream, cache, recompress_[size_t(layer)]);
 
-    PrefillAttention attention(hp, kernels, cache.n_head(), n_before + n_turn);
-    attention.set_keys(*weights.device, allocator_.get(), cache.tensors(), cache.positions(0));
+    TurnAttention attention(hp, kernels, cache, allocator_.get());
+    const int n_turn = int(positions_.size());
     const int first_row = layer + 1 == hp.n_layer ? n_turn - 1 : 0;  // above the last layer only the last row matters
     const int chunk = prefill_chunk_rows(*weights.device);
     for (int first = first_row; first < n_turn; first += chunk) {
         const int n = std::min(chunk, n_turn - first);
-        std::vector<int32_t> key_rows(static_cast<size_t>(n));  // where each row's own entry lies
-        std::iota(key_rows.begin(), key_rows.end(), n_before + first);
-        Graph graph(*weights.device, allocator_.get(), 96);
+        Graph graph(*weights.device, allocator_.get(), 96 + attention.n_nodes());
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, {n}, positions_.data() + first);
         ggml_tensor* x = stream.rows(graph.ctx(), first, n);
-        ggml_tensor* y = build_block(graph, context, x, positions, attention.of(key_rows));
+        ggml_tensor* y = build_block(graph, context, x, positions, attention.of(n_turn - first, n));
         graph.compute(ggml_cpy(graph.ctx(), y, stream.rows(graph.ctx(), first, n)));
         graph.run();
         advance(layer, n);
@@ -88,7 +79,7 @@ void Extension::expand_weights(LayerContext& context, const Device& device) {
 }
 
 void Extension::append_keys_values(const LayerContext& context, const ResidualStream& stream, LayerCache& cache) const {
-    const int n_before = cache.n_entry(0), n_turn = int(positions_.size());
+    const int n_turn = int(positions_.size());
     bool moved = false;
     cache.append(positions_, moved);
     const int chunk = prefill_chunk_rows(cache.device());
@@ -96,7 +87,9 @@ void Extension::append_keys_values(const LayerContext& context, const ResidualSt
         const int n = std::min(chunk, n_turn - first);
         std::vector<int64_t> kv_rows;  // [rows of the chunk][cached heads]
         for (int row = first; row < first + n; ++row) {
-            for (int head = 0; head < cache.n_head(); ++head) kv_rows.push_back(cache.row(head, n_before + row));
+            for (int head = 0; head < cache.n_head(); ++head) {
+                kv_rows.push_back(cache.row(head, cache.n_entry(head) - n_turn + row));
+            }
         }
         Graph graph(cache.device(), allocator_.get(), 64);
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, {n}, positions_.data() + first);
@@ -116,6 +109,8 @@ Choice Extension::choose_entries(const LayerContext& context, const KernelChoice
     const int n_entry = cache.n_entry(0), n_turn = int(positions_.size());
     if (!plan.keep || plan.keep->count >= n_entry) return {};
     plan.propagate.reset();
+    // heads that were cached apart cannot share their entries again
+    if (cache.n_head() > context.hparams.n_head_kv) plan.keep->per = SelectPer::query_head;
     std::vector<int> spans(static_cast<size_t>(n_entry));  // what lay between two entries may be gone: each is its own
     std::iota(spans.begin(), spans.end(), 0);
     Scores scores;
@@ -133,12 +128,15 @@ Choice Extension::choose_entries(const LayerContext& context, const KernelChoice
 
 /// The cache with the chosen entries only.
 LayerCache Extension::shortened(const LayerCache& cache, const Choice& choice) const {
-    std::vector<int> capacity;                // [cached heads]
-    std::vector<std::vector<int>> positions;  // [cached heads][own count]
+    std::vector<int> capacity;  // [cached heads]
     const std::vector<std::vector<int>> entries = rows_of_heads(choice, cache.n_head());
+    for (const auto& own : entries) {
+        capacity.push_back(cache_capacity(cache.device(), int(own.size()), n_predict_));
+    }
+    const bool alike = choice.kept.size() == 1 && cache.shares_positions();
     const size_t n_share = entries.size() / size_t(cache.n_head());  // new heads that read one of the old
-    for (size_t head = 0; head < entries.size(); ++head) {
-        capacity.push_back(cache_capacity(cache.device(), int(entries[head].size()), n_predict_));
+    std::vector<std::vector<int>> positions;                         // [cached heads][own count], or one list
+    for (size_t head = 0; head < (alike ? 1 : entries.size()); ++head) {
         std::vector<int>& own = positions.emplace_back();
         for (const int entry : entries[head]) own.push_back(cache.positions(int(head / n_share))[size_t(entry)]);
     }

@@ -17,10 +17,6 @@
 
 namespace fastkv {
 
-/// Whether a turn can be read in one piece: heads of equal length, and no sliding window over entries of different
-/// positions. Elsewhere it is decoded token by token.
-bool can_extend(const HyperParams& hparams, std::span<const LayerCache> caches);
-
 /// Appends a turn's tokens to the caches, layer by layer: its rows attend to all that is cached and to themselves.
 class Extension {
   public:

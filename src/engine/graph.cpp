@@ -92,6 +92,4 @@ void TensorStore::allocate(const std::string& what) {
     if (!device_->own_kernels) ggml_backend_buffer_clear(buffer_.get(), 0);
 }
 
-uint64_t TensorStore::bytes() const { return buffer_ ? ggml_backend_buffer_get_size(buffer_.get()) : 0; }
-
 }  // namespace fastkv

@@ -71,8 +71,6 @@ class TensorStore {
     /// Throws Error(failure) naming `what` when the device has no room.
     void allocate(const std::string& what);
 
-    uint64_t bytes() const;
-
   private:
     const Device* device_;
     ggml_context_ptr ctx_;

@@ -167,8 +167,12 @@ ScoredLayer Prefill::scored_layer(const KvTensors& kv) const {
 
 Choice Prefill::choose_rows(const LayerPlan& plan, const KvTensors& kv) {
     scores_ = plan.score ? score_tokens(scored_layer(kv), *plan.score) : Scores{};
+    std::vector<int> spans;  // [n_rows] of the living rows
+    if (!spans_.empty()) {
+        for (const int32_t position : positions_) spans.push_back(spans_[size_t(position)]);
+    }
     Choice choice = carry_out(plan, scores_,
-                              {.n_group = hparams_.n_group(), .n_rows = n_rows(), .spans = spans_, .earlier = totals_});
+                              {.n_group = hparams_.n_group(), .n_rows = n_rows(), .spans = spans, .earlier = totals_});
     totals_.push_back(std::move(choice.total));
     return choice;
 }

@@ -63,7 +63,10 @@ struct Session::Impl {
     PrefillResult read(std::span<const Token> prompt, const ProgressCallback& progress);
     std::vector<int> spans_of(std::span<const Token> prompt) const;
     void compute_logits(const std::vector<float>& last_rows);
+    void check_recompress() const;
     std::vector<LayerPlan> plans_to_recompress(int n_text) const;
+    void check_turn(std::span<const Token> turn) const;
+    bool evicts() const;
     void decode_turn(std::span<const Token> turn, const ProgressCallback& progress);
 };
 
@@ -151,22 +154,70 @@ void Session::Impl::compute_logits(const std::vector<float>& last_rows) {
     std::copy(all_logits.end() - ptrdiff_t(logits.size()), all_logits.end(), logits.begin());
 }
 
-/// What each layer would keep of a prompt of `n_text` tokens.
-std::vector<LayerPlan> Session::Impl::plans_to_recompress(int n_text) const {
-    const bool evicts = std::any_of(evictions.begin(), evictions.end(), [](const auto& e) { return e != nullptr; });
-    std::vector<LayerPlan> plans;
-    for (const PlannedLayer& layer : plan_prompt(method, params, model.hparams().n_layer, n_text)) {
-        const bool chooses_rows = layer.plan.propagate && (layer.plan.propagate->restart || !layer.plan.keep);
-        if (evicts || chooses_rows || (layer.plan.score && layer.plan.score->kind == ScoreKind::expected)) {
-            refuse("a cache of " + params.method +
-                   " cannot be compressed again: it needs scores by the turn's own tokens, as fastkv has them");
+/// Whether entries leave the caches token by token.
+bool Session::Impl::evicts() const {
+    return std::any_of(evictions.begin(), evictions.end(), [](const auto& eviction) { return eviction != nullptr; });
+}
+
+/// Whether what the method would do with a text that fills the context can be done again to its cache.
+void Session::Impl::check_recompress() const {
+    const std::string again = "--recompress: a cache of " + params.method + " cannot be cut again: ";
+    bool cuts = false;
+    for (const PlannedLayer& layer : plan_prompt(method, params, model.hparams().n_layer, n_ctx())) {
+        const auto& [score, keep, propagate] = layer.plan;
+        if (propagate && propagate->restart)
+            refuse(again + "it chooses tokens once, for all layers, before they are read");
+        if (method.eviction && method.eviction(params, model.hparams(), layer.at.layer, n_ctx())) {
+            refuse(again + "with these parameters it drops entries by a rule of its own while the text grows");
         }
+        if (score && score->kind == ScoreKind::expected) {
+            refuse(again + "--score expected needs the queries of the whole text; use --score window");
+        }
+        if (keep && keep->floor < 1) refuse(again + "its heads differ in length; use --head-floor 1");
+        cuts = cuts || keep;
+    }
+    if (!cuts) refuse("--recompress: with these parameters " + params.method + " keeps everything");
+}
+
+/// What each layer would keep of a prompt of `n_text` tokens. Layers that would get few rows and keep them all keep as
+/// many, chosen as the rows were.
+std::vector<LayerPlan> Session::Impl::plans_to_recompress(int n_text) const {
+    std::vector<LayerPlan> plans;
+    LayerPlan propagating;
+    for (const PlannedLayer& layer : plan_prompt(method, params, model.hparams().n_layer, n_text)) {
         plans.push_back(layer.plan);
+        if (!layer.plan.keep && propagating.propagate) {
+            plans.back().score = propagating.score;
+            plans.back().keep = KeepPlan{
+                .count = layer.cached, .sinks = propagating.propagate->sinks, .tail = propagating.propagate->tail};
+        }
+        if (layer.plan.propagate) propagating = layer.plan;
     }
     return plans;
 }
 
-/// A turn token by token, where it cannot be read in one piece.
+/// Whether there is room for the turn: in the context, and in memory for its entries and for the pass over it.
+void Session::Impl::check_turn(std::span<const Token> turn) const {
+    if (turn.empty()) refuse("the turn is empty");
+    check_tokens(turn);
+    const int n_text = n_past + int(turn.size());
+    if (n_text > n_ctx()) {
+        fail("the conversation would have " + std::to_string(n_text) + " tokens, the context holds " +
+             std::to_string(n_ctx()) + ": start a new one or raise the context (-c) if the model allows it");
+    }
+    uint64_t entries = 0, longest = 0;  // bytes: of the turn in all layers, and of a layer while it moves
+    int n_entry = 0;
+    for (const LayerCache& cache : caches) {
+        entries += cache_bytes(types, model.hparams().head_dim, int64_t(turn.size()) * cache.n_head());
+        longest = std::max(longest, cache.bytes());
+        n_entry = std::max(n_entry, cache.max_entry());
+    }
+    const int n_rows = std::min(n_entry + int(turn.size()), n_ctx());
+    require_memory(entries + longest + estimate(model, params, n_rows, session).working_bytes,
+                   "a turn of " + std::to_string(turn.size()) + " tokens");
+}
+
+/// A turn token by token, where entries leave between them.
 void Session::Impl::decode_turn(std::span<const Token> turn, const ProgressCallback& progress) {
     const int64_t start_us = ggml_time_us();
     PrefillProgress state{.n_layer = model.hparams().n_layer, .rows_total = int64_t(turn.size())};
@@ -205,18 +256,15 @@ void Session::prefill(std::span<const Token> prompt, const ProgressCallback& pro
 void Session::extend(std::span<const Token> turn, bool recompress, const ProgressCallback& progress) {
     Impl& s = *impl_;
     if (!s.decoder) refuse("extend() needs a prefill() first");
-    if (turn.empty()) refuse("the turn is empty");
-    s.check_tokens(turn);
-    if (s.n_past + int(turn.size()) > s.n_ctx()) {
-        fail("the conversation would have " + std::to_string(s.n_past + int(turn.size())) +
-             " tokens, the context holds " + std::to_string(s.n_ctx()) + ": start a new one or raise the context (-c)");
-    }
+    s.check_turn(turn);
     std::vector<LayerPlan> plans;
-    if (recompress) plans = s.plans_to_recompress(s.n_past + int(turn.size()));
+    if (recompress) {
+        s.check_recompress();
+        plans = s.plans_to_recompress(s.n_past + int(turn.size()));
+    }
     const int64_t start_us = ggml_time_us();
-    const bool evicts = std::any_of(s.evictions.begin(), s.evictions.end(), [](const auto& e) { return e != nullptr; });
     try {
-        if (evicts || !can_extend(s.model.hparams(), s.caches)) {
+        if (s.evicts()) {
             s.decode_turn(turn, progress);
         } else {
             s.decoder.reset();  // its graphs know the caches' old places
@@ -256,13 +304,18 @@ std::span<const LayerReport> Session::layers() const { return impl_->layers; }
 const PhaseStats& Session::prefill_stats() const { return impl_->prefill_stats; }
 const PhaseStats& Session::decode_stats() const { return impl_->decode_stats; }
 
+void Session::check_recompress() const { impl_->check_recompress(); }
+
 int Session::n_head_cached(int layer) const { return impl_->caches.at(size_t(layer)).n_head(); }
 
 std::vector<int> Session::cached_positions(int layer, int head) const {
     const auto positions = impl_->caches.at(size_t(layer)).positions(head);
     std::vector<int> original(positions.begin(), positions.end());
+    const int n_restarted = int(impl_->restarted.size());  // their positions are those of a prompt of its own
+    if (n_restarted == 0) return original;
     for (int& position : original) {
-        if (size_t(position) < impl_->restarted.size()) position = impl_->restarted[size_t(position)];
+        position =
+            position < n_restarted ? impl_->restarted[size_t(position)] : impl_->n_prompt + position - n_restarted;
     }
     return original;
 }

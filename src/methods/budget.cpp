@@ -29,7 +29,10 @@ void resolve_window(MethodParams& resolved) {
 }
 
 void resolve_scoring(MethodParams& resolved) {
-    resolved.kernel = resolved.kernel.value_or(7);
+    resolved.score = resolved.score.value_or(ScoreBy::window);
+    // Without a question that looks at the start of a fact, fixed neighbours only blur (docs/methods.md).
+    const bool expected = *resolved.score == ScoreBy::expected;
+    resolved.kernel = resolved.kernel.value_or(expected ? MethodParams::kernel_auto : 7);
     if (*resolved.kernel != MethodParams::kernel_auto) {
         checked_at_least(*resolved.kernel, 1, "--kernel");
         if (*resolved.kernel % 2 == 0) {
@@ -37,8 +40,7 @@ void resolve_scoring(MethodParams& resolved) {
         }
     }
     resolved.pooling = resolved.pooling.value_or(Pooling::max);
-    resolved.score = resolved.score.value_or(ScoreBy::window);
-    if (*resolved.score == ScoreBy::expected) {
+    if (expected) {
         resolved.sinks = checked_at_least(resolved.sinks.value_or(4), 0, "--sinks");
     } else {
         refuse_unused(resolved.sinks, "--sinks", "with --score window");

@@ -1,4 +1,6 @@
 // FastKV (arXiv 2502.01068): every layer keeps its best cache entries, and after one layer only the best tokens go on.
+#include <algorithm>
+
 #include "methods/budget.h"
 #include "methods/params_check.h"
 #include "methods/registry.h"
@@ -9,9 +11,25 @@ extern const MethodEntry fastkv_method;
 
 namespace {
 
+// Where the paper published nothing for an architecture, what was measured on a model of it (docs/methods.md): a lower
+// layer, fewer tokens and wider pooling than in the paper. Each only where it is not given.
+void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams) {
+    if (hparams.arch != "qwen2") return;
+    if (resolved.tsp_layer.value_or(TspLayer::model_default) == TspLayer::model_default) {
+        resolved.tsp_layer = 2 * hparams.n_layer / 5;  // 9 of 24
+    }
+    if (!resolved.kernel && resolved.score != ScoreBy::expected) resolved.kernel = 21;
+    if (resolved.budget) return;
+    if (!resolved.retain_rate) resolved.retain_rate = std::min(0.05, resolved.tsp_rate.value_or(1));
+    if (!resolved.tsp_rate && resolved.tsp_layer != TspLayer::off) {
+        resolved.tsp_rate = std::max(0.1, *resolved.retain_rate);
+    }
+}
+
 MethodParams resolve_fastkv(const MethodParams& params, const HyperParams& hparams) {
     refuse_foreign(params, fastkv_method.info, "whose key/value heads choose for themselves");
     MethodParams resolved = params;
+    fill_in_for_architecture(resolved, hparams);
     resolve_window(resolved);
     resolve_scoring(resolved);
     resolve_sharing(resolved, hparams, TspLayer::model_default);

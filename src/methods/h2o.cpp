@@ -72,8 +72,7 @@ std::unique_ptr<Eviction> h2o_evicts(const MethodParams& params, const HyperPara
     const auto layers = plan_prompt(h2o_method, params, hparams.n_layer, n_prompt);
     const int budget = layer_budget(params, layers[size_t(layer)].at, 1);
     if (budget < 1) return nullptr;
-    const int n_group = *params.select_per == SelectPer::kv_head ? hparams.n_group() : 1;
-    return h2o_eviction(n_group, budget, recent_rows(params, budget));
+    return h2o_eviction(budget, recent_rows(params, budget));
 }
 
 }  // namespace

@@ -44,8 +44,7 @@ struct Head {
 
 class H2oEviction final : public Eviction {
   public:
-    H2oEviction(int n_group, int budget, int recent)
-        : n_group_(size_t(n_group)), budget_(budget), recent_(size_t(recent)) {}
+    H2oEviction(int budget, int recent) : budget_(budget), recent_(size_t(recent)) {}
 
     bool reads_attention() const override { return true; }
     bool reads_scores() const override { return true; }
@@ -61,11 +60,12 @@ class H2oEviction final : public Eviction {
     }
 
     std::vector<std::vector<int>> step(int32_t position, std::span<const std::vector<float>> attention) override {
+        const size_t n_group = attention.size() / heads_.size();  // query heads that share a cached head
         std::vector<std::vector<int>> removed(heads_.size());
         for (size_t h = 0; h < heads_.size(); ++h) {
             Head& head = heads_[h];
             head.append(position, 0, recent_);
-            for (const std::vector<float>& row : attention.subspan(h * n_group_, n_group_)) {
+            for (const std::vector<float>& row : attention.subspan(h * n_group, n_group)) {
                 for (size_t i = 0; i < row.size(); ++i) head.entries[i].score += row[i];
             }
             const int excess = int(head.entries.size()) - budget_;
@@ -77,7 +77,6 @@ class H2oEviction final : public Eviction {
     }
 
   private:
-    size_t n_group_;
     int budget_;
     size_t recent_;
     std::vector<Head> heads_;
@@ -85,8 +84,6 @@ class H2oEviction final : public Eviction {
 
 }  // namespace
 
-std::unique_ptr<Eviction> h2o_eviction(int n_group, int budget, int recent) {
-    return std::make_unique<H2oEviction>(n_group, budget, recent);
-}
+std::unique_ptr<Eviction> h2o_eviction(int budget, int recent) { return std::make_unique<H2oEviction>(budget, recent); }
 
 }  // namespace fastkv

@@ -91,9 +91,11 @@ inline ProcessResult run_process(const std::vector<std::string>& arguments, cons
     return result;
 }
 
-/// Runs a program whose stderr is a terminal of 100 columns; its text is `err`. `watch` sees it grow.
+/// Runs a program whose stderr is a terminal of 100 columns; its text is `err`. `watch` sees it grow. With `typed` its
+/// stdin is that terminal too, and whenever a prompt "> " waits the next of these texts is typed.
 inline ProcessResult run_on_terminal(const std::vector<std::string>& arguments,
-                                     const std::function<bool(pid_t, const std::string& err)>& watch = {}) {
+                                     const std::function<bool(pid_t, const std::string& err)>& watch = {},
+                                     std::vector<std::string> typed = {}) {
     const std::string out = temporary_path(".out");
     const std::vector<char*> argv = argv_of(arguments);
     winsize size{};
@@ -103,7 +105,7 @@ inline ProcessResult run_on_terminal(const std::vector<std::string>& arguments,
     const pid_t pid = forkpty(&terminal, nullptr, nullptr, &size);
     if (pid == 0) {
         setenv("TERM", "xterm", 1);
-        const int in_fd = open("/dev/null", O_RDONLY);
+        const int in_fd = typed.empty() ? open("/dev/null", O_RDONLY) : dup(0);
         const int out_fd = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
         if (in_fd < 0 || out_fd < 0 || dup2(in_fd, 0) < 0 || dup2(out_fd, 1) < 0) _exit(127);
         execv(argv[0], argv.data());
@@ -121,6 +123,11 @@ inline ProcessResult run_on_terminal(const std::vector<std::string>& arguments,
     result.code = wait_for(pid, [&] {
         drain();
         if (!watched) watched = watch(pid, result.err);
+        if (!typed.empty() && result.err.ends_with("> ")) {
+            result.err += typed.front();  // before the terminal's echo: the prompt waits no more
+            if (write(terminal, typed.front().data(), typed.front().size()) < 0) return true;
+            typed.erase(typed.begin());
+        }
         return false;  // keep the terminal drained
     });
     drain();

@@ -1,4 +1,4 @@
-#include "cli/text_file.h"
+#include "cli/input_text.h"
 
 #include <cerrno>
 #include <cstring>
@@ -19,7 +19,7 @@ std::string read_stream(std::FILE* stream, const std::string& name) {
     return content;
 }
 
-std::string read_text_file(const std::string& path) {
+std::string read_file(const std::string& path) {
     std::error_code ignored;
     if (std::filesystem::is_directory(path, ignored)) fail(path + " is a folder, not a file");
     std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
@@ -37,6 +37,19 @@ std::string checked_text(std::string text, const std::string& name) {
     if (text.ends_with('\n')) text.pop_back();
     if (text.ends_with('\r')) text.pop_back();
     return text;
+}
+
+std::string read_text_file(const std::string& path) {
+    std::string text = checked_text(read_file(path), path);
+    if (is_blank(text)) refuse(path + " is empty");
+    return text;
+}
+
+bool is_blank(const std::string& text) { return text.find_first_not_of(" \t\r\n\f\v") == std::string::npos; }
+
+std::string join_message(const std::string& document, const std::string& question) {
+    if (is_blank(document)) return question;
+    return is_blank(question) ? document : document + "\n\n" + question;
 }
 
 }  // namespace fastkv::cli
