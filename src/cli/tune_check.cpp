@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 struct Group {
     std::string name;
     int n_full = 0, full_right = 0;
-    tune::Tally tally;  // without FullKV: all that count as lost and gained is meaningless
+    tune::Tally tally;  // lost and gained mean something only beside FullKV
     double full_score = 0, score = 0;
     double work = 0, cache = 0, full_seconds = 0, seconds = 0;  // sums
 };
