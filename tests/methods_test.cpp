@@ -131,13 +131,32 @@ TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
     EXPECT_EQ(p.tsp_rate, 0.1);
     EXPECT_EQ(p.retain_rate, 0.05);
     EXPECT_EQ(p.kernel, 21);
+    EXPECT_EQ(p.min_budget, 100);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).tsp_rate, 0.5);
+    EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).min_budget, 0);
     MethodParams wide = fastkv_params();
     wide.retain_rate = 0.3;
     EXPECT_EQ(resolve(wide, qwen2).tsp_rate, 0.3);
     MethodParams snapkv;
     snapkv.method = "snapkv";
     EXPECT_EQ(resolve(snapkv, qwen2).kernel, 7);
+}
+
+TEST(Methods, ShortPromptsKeepTheLeastBudget) {
+    MethodParams params = with_rates(0.05, 0.1);
+    params.min_budget = 100;
+    const MethodParams resolved = resolve(params, model_of(4));
+    const Walk short_prompt = walk(resolved, 4, 600);
+    EXPECT_THAT(short_prompt.rows, ElementsAre(600, 600, 100, 100));
+    EXPECT_THAT(short_prompt.cached, Each(100));
+    const Walk long_prompt = walk(resolved, 4, 4000);
+    EXPECT_THAT(long_prompt.rows, ElementsAre(4000, 4000, 400, 400));
+    EXPECT_THAT(long_prompt.cached, Each(200));
+    EXPECT_THAT(walk(resolved, 4, 90).cached, Each(90));
+    params.budget = 64;
+    EXPECT_THAT(refusal(params, 4), HasSubstr("--retain-rate"));
+    params.retain_rate.reset(), params.tsp_rate.reset();
+    EXPECT_THAT(refusal(params, 4), HasSubstr("--min-budget is not used with --budget"));
 }
 
 TEST(Methods, TspRateFollowsAHigherRetainRate) {
@@ -183,13 +202,15 @@ TEST(Methods, ResolvingTwiceChangesNothing) {
 TEST(Methods, ResolvedParametersAreTheMethodsOwn) {
     EXPECT_EQ(text_of(resolve(params_of("fullkv"), model_of(32))), "fullkv");
     EXPECT_EQ(text_of(resolve(params_of("snapkv"), model_of(32))),
-              "snapkv retain_rate 0.1 tsp_layer off window 8 kernel 7 pooling max select_per kv-head score window "
+              "snapkv retain_rate 0.1 tsp_layer off window 8 kernel 7 pooling max min_budget 0 select_per kv-head "
+              "score window "
               "head_floor 1 layer_budget even");
-    EXPECT_EQ(text_of(resolve(params_of("h2o"), model_of(32))),
-              "h2o retain_rate 0.1 tsp_layer off window 8 select_per kv-head head_floor 1 layer_budget even "
-              "h2o_mask causal h2o_decode keep");
+    EXPECT_EQ(
+        text_of(resolve(params_of("h2o"), model_of(32))),
+        "h2o retain_rate 0.1 tsp_layer off window 8 min_budget 0 select_per kv-head head_floor 1 layer_budget even "
+        "h2o_mask causal h2o_decode keep");
     EXPECT_EQ(text_of(resolve(with("h2o", {{"h2o_decode", "evict"}}), model_of(32))),
-              "h2o retain_rate 0.1 tsp_layer off select_per kv-head layer_budget even h2o_mask causal "
+              "h2o retain_rate 0.1 tsp_layer off min_budget 0 select_per kv-head layer_budget even h2o_mask causal "
               "h2o_decode evict h2o_recent 0.5");
     EXPECT_EQ(text_of(resolve(params_of("streamingllm"), model_of(32))),
               "streamingllm retain_rate 0.1 sinks 4 streaming original");

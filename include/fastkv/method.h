@@ -84,6 +84,8 @@ struct MethodParams {
                                         ///< scores kernel_auto; not h2o
     std::optional<Pooling> pooling;     ///< default max; not h2o
     std::optional<int> budget;          ///< constant mode: tokens cached per layer instead of retain_rate; >= window
+    std::optional<int> min_budget;      ///< with retain_rate: at least so many tokens are cached and propagated: a fact
+                                        ///< takes as many in a short prompt as in a long one; default 0
     std::optional<int> tsp_len;         ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
 
     // their variants

@@ -127,6 +127,11 @@ void resolve_sharing(MethodParams& resolved, const HyperParams& hparams, int tsp
     if (resolved.budget && *resolved.budget < protected_rows(resolved)) {
         refuse("--budget " + std::to_string(*resolved.budget) + " is below " + protected_text(resolved));
     }
+    if (resolved.budget) {
+        refuse_unused(resolved.min_budget, "--min-budget", "with --budget, which counts tokens itself");
+    } else {
+        resolved.min_budget = checked_at_least(resolved.min_budget.value_or(0), 0, "--min-budget");
+    }
     resolve_propagation(resolved, hparams, tsp_layer);
     resolved.head_floor = checked_share(resolved.head_floor.value_or(1), "--head-floor");
     resolved.layer_budget = resolved.layer_budget.value_or(LayerBudget::even);
@@ -152,15 +157,18 @@ namespace {
 int propagated_rows(const MethodParams& params, int n_prompt) {
     if (*params.tsp_layer == TspLayer::off) return n_prompt;
     if (params.budget && n_prompt < *params.budget) return n_prompt;
-    const int count = params.budget ? *params.tsp_len : truncated(n_prompt, *params.tsp_rate);
+    const int count =
+        params.budget ? *params.tsp_len : std::max(truncated(n_prompt, *params.tsp_rate), *params.min_budget);
     return count > protected_rows(params) ? std::min(count, n_prompt) : n_prompt;
 }
 
 // The same in every layer. Past the TSP layer the same share of the prompt is a larger share of the rows that are
 // left, r / rho; where a short prompt was not reduced, it stays r.
 int even_budget(const MethodParams& params, int n_prompt, int n_rows) {
-    if (params.budget || n_rows == n_prompt) return rate_or_budget(params, n_rows);
-    return truncated(n_rows, *params.retain_rate / *params.tsp_rate);
+    if (params.budget) return *params.budget;
+    const bool reduced = n_rows != n_prompt;
+    const double rate = reduced ? *params.retain_rate / *params.tsp_rate : *params.retain_rate;
+    return std::max(truncated(n_rows, rate), *params.min_budget);
 }
 
 // Divides `total` in proportion to `weights`, none above its cap: what a full one cannot take goes to the others.

@@ -20,7 +20,10 @@ void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams
     }
     if (!resolved.kernel && resolved.score != ScoreBy::expected) resolved.kernel = 21;
     if (resolved.budget) return;
-    if (!resolved.retain_rate) resolved.retain_rate = std::min(0.05, resolved.tsp_rate.value_or(1));
+    if (!resolved.retain_rate) {
+        resolved.retain_rate = std::min(0.05, resolved.tsp_rate.value_or(1));
+        if (!resolved.min_budget) resolved.min_budget = 100;
+    }
     if (!resolved.tsp_rate && resolved.tsp_layer != TspLayer::off) {
         resolved.tsp_rate = std::max(0.1, *resolved.retain_rate);
     }
@@ -48,8 +51,8 @@ const MethodEntry fastkv_method = {
     {"fastkv",
      "token-selective propagation after one layer, and a compressed cache in all",
      "Jo et al., FastKV, arXiv 2502.01068",
-     {"retain_rate", "budget", "tsp_layer", "tsp_rate", "tsp_len", "tsp_score_layers", "window", "kernel", "pooling",
-      "score", "head_floor", "layer_budget", "sinks"}},
+     {"retain_rate", "budget", "min_budget", "tsp_layer", "tsp_rate", "tsp_len", "tsp_score_layers", "window", "kernel",
+      "pooling", "score", "head_floor", "layer_budget", "sinks"}},
     resolve_fastkv,
     plan_fastkv,
 };

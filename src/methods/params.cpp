@@ -82,6 +82,8 @@ const Group param_table[] = {
           {"auto", MethodParams::kernel_auto}},
          {"pooling", "", &P::pooling, "how they are pooled (default max)"},
          {"budget", "N", &P::budget, "tokens that each layer caches, instead of --retain-rate"},
+         {"min_budget", "N", &P::min_budget,
+          "with --retain-rate: at least N tokens are cached, and go on (default 0; fastkv on qwen2: 100)"},
          {"tsp_len", "N", &P::tsp_len, "with --budget: tokens that go on, instead of --tsp-rate (default 2048)"},
      }},
     {"Variants of fastkv, snapkv and h2o",

@@ -31,8 +31,8 @@ const MethodEntry snapkv_method = {
     {"snapkv",
      "a compressed cache in all layers, chosen by the last tokens",
      "Li et al. 2024, SnapKV, arXiv 2404.14469",
-     {"retain_rate", "budget", "tsp_layer", "tsp_rate", "tsp_len", "tsp_score_layers", "window", "kernel", "pooling",
-      "score", "select_per", "head_floor", "layer_budget", "sinks"}},
+     {"retain_rate", "budget", "min_budget", "tsp_layer", "tsp_rate", "tsp_len", "tsp_score_layers", "window", "kernel",
+      "pooling", "score", "select_per", "head_floor", "layer_budget", "sinks"}},
     resolve_snapkv,
     plan_snapkv,
 };
