@@ -363,7 +363,7 @@ TEST(LinearBf16, RoundsToNearestEven) {
 
 TEST(Gemm, SaysWhatItIs) {
     if (gemm_available(GemmType::f32)) {
-        EXPECT_EQ(gemm_description().rfind("oneDNN ", 0), 0U) << gemm_description();
+        EXPECT_NE(gemm_description().find("oneDNN "), std::string::npos) << gemm_description();
     } else {
         EXPECT_EQ(gemm_description(), "none");
         EXPECT_THROW(PackedWeights(GemmType::f32, 64, 64), Error);

@@ -1,5 +1,9 @@
 #include "engine/layer_graph.h"
 
+#include <algorithm>
+#include <span>
+#include <vector>
+
 #include "model/hparams.h"
 
 namespace fastkv {
@@ -13,6 +17,105 @@ ggml_tensor* build_rope(Graph& graph, const LayerContext& layer, ggml_tensor* x,
     return ggml_rope_ext(graph.ctx(), x, positions, layer.weights.rope_freqs, hp.n_rot, rope_mode(hp),
                          /*n_ctx_orig=*/0, hp.rope_theta, hp.rope_freq_scale, /*ext_factor=*/0.0f,
                          /*attn_factor=*/1.0f, /*beta_fast=*/32.0f, /*beta_slow=*/1.0f);
+}
+
+float* floats(const ggml_tensor* tensor) { return static_cast<float*>(tensor->data); }
+
+/// The rows of a matrix of float32: [values, rows].
+kernels::ConstRows rows_of(const ggml_tensor* x) { return {floats(x), x->nb[1] / sizeof(float)}; }
+
+/// What a row goes through before it is multiplied: a norm's weight [n_in], or nothing.
+struct Norm {
+    const ggml_tensor* weight = nullptr;
+    float eps = 0;
+
+    kernels::RmsNorm of_kernels() const { return {weight ? floats(weight) : nullptr, eps}; }
+};
+
+/// x / sqrt(mean(x²) + eps) · weight, row by row: [n_embd, rows] -> [n_embd, rows].
+ggml_tensor* build_norm(Graph& graph, float eps, ggml_tensor* x, ggml_tensor* weight) {
+    return ggml_mul(graph.ctx(), ggml_rms_norm(graph.ctx(), x, eps), weight);
+}
+
+/// y = W·x + b by the weights as the file has them: [n_in, rows] -> [n_out, rows].
+ggml_tensor* build_quantised_linear(Graph& graph, const Linear& linear, ggml_tensor* x) {
+    ggml_tensor* y = ggml_mul_mat(graph.ctx(), linear.weight, x);
+    return linear.bias ? ggml_add(graph.ctx(), y, linear.bias) : y;
+}
+
+bool all_packed(std::span<const Linear> linears) {
+    return std::all_of(linears.begin(), linears.end(), [](const Linear& linear) { return linear.packed; });
+}
+
+/// The linear layers of the normalised rows x [n_in, rows] by one node, which normalises once: [n_out, rows] each, one
+/// behind the other.
+std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Linear> linears, const Norm& norm,
+                                               ggml_tensor* x) {
+    const std::vector<Linear> own(linears.begin(), linears.end());
+    const int64_t n_row = x->ne[1];
+    int64_t n_out = 0;  // of all
+    for (const Linear& linear : own) n_out += linear.packed->n();
+    ggml_tensor* all = graph.cpu_node({n_out * n_row}, {x}, [own, norm](ggml_tensor* dst, int ith, int nth) {
+        const ggml_tensor* src = dst->src[0];
+        std::vector<kernels::LinearOutput> outputs;
+        float* y = floats(dst);
+        for (const Linear& linear : own) {
+            const auto n = size_t(linear.packed->n());
+            outputs.push_back({linear.packed, {linear.bias ? floats(linear.bias) : nullptr, 0}, {y, n}});
+            y += n * size_t(src->ne[1]);
+        }
+        kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), ith, nth);
+    });
+    std::vector<ggml_tensor*> parts;
+    size_t offset = 0;
+    for (const Linear& linear : own) {
+        const int64_t n = linear.packed->n();
+        parts.push_back(ggml_view_2d(graph.ctx(), all, n, n_row, size_t(n) * sizeof(float), offset));
+        offset += size_t(n * n_row) * sizeof(float);
+    }
+    return parts;
+}
+
+/// W·norm(x) + b for each of the linear layers.
+std::vector<ggml_tensor*> build_projections(Graph& graph, const LayerContext& layer, std::span<const Linear> linears,
+                                            ggml_tensor* x) {
+    const float eps = layer.hparams.norm_eps;
+    if (all_packed(linears)) return build_packed_linears(graph, linears, {layer.weights.attn_norm, eps}, x);
+    ggml_tensor* h = build_norm(graph, eps, x, layer.weights.attn_norm);
+    std::vector<ggml_tensor*> parts;
+    for (const Linear& linear : linears) {
+        parts.push_back(linear.packed ? build_packed_linears(graph, {&linear, 1}, {}, h).front()
+                                      : build_quantised_linear(graph, linear, h));
+    }
+    return parts;
+}
+
+/// x + W·y: [n_in, rows] -> [n_embd, rows].
+ggml_tensor* build_residual(Graph& graph, const Linear& linear, ggml_tensor* x, ggml_tensor* y) {
+    const kernels::PackedWeights* w = linear.packed;
+    if (!w) return ggml_add(graph.ctx(), x, build_quantised_linear(graph, linear, y));
+    return graph.cpu_node({w->n(), x->ne[1]}, {x, y}, [w](ggml_tensor* dst, int ith, int nth) {
+        const kernels::LinearOutput output{w, rows_of(dst->src[0]), {floats(dst), size_t(w->n())}};
+        kernels::linear({&output, 1}, {}, rows_of(dst->src[1]), int(dst->ne[1]), ith, nth);
+    });
+}
+
+/// x + down·(silu(gate·norm(x)) · (up·norm(x))): [n_embd, rows] -> [n_embd, rows].
+ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
+    const LayerLinears& l = layer.linears;
+    const float eps = layer.hparams.norm_eps;
+    const Linear linears[] = {l.gate, l.up, l.down};
+    if (all_packed(linears)) {
+        const kernels::GatedMlp mlp{{floats(layer.weights.ffn_norm), eps}, l.gate.packed, l.up.packed, l.down.packed};
+        return graph.cpu_node({x->ne[0], x->ne[1]}, {x}, [mlp](ggml_tensor* dst, int ith, int nth) {
+            const kernels::ConstRows rows = rows_of(dst->src[0]);
+            kernels::gated_mlp(mlp, rows, {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), ith, nth);
+        });
+    }
+    ggml_tensor* h = build_norm(graph, eps, x, layer.weights.ffn_norm);
+    ggml_tensor* gate = build_quantised_linear(graph, l.gate, h);
+    ggml_tensor* up = build_quantised_linear(graph, l.up, h);
+    return build_residual(graph, l.down, x, ggml_swiglu_split(graph.ctx(), gate, up));  // silu(gate) · up
 }
 
 /// [head_dim * heads, rows] -> [head_dim, heads, rows]
@@ -34,27 +137,9 @@ ggml_tensor* write_rows(Graph& graph, ggml_tensor* x, ggml_tensor* kv_rows, ggml
 
 }  // namespace
 
-ggml_tensor* build_linear(Graph& graph, const Linear& linear, ggml_tensor* x) {
-    ggml_tensor* y = nullptr;
-    if (const kernels::PackedWeights* w = linear.packed) {
-        y = graph.cpu_node({w->n(), x->ne[1]}, {x}, [w](ggml_tensor* dst, int ith, int nth) {
-            const ggml_tensor* src = dst->src[0];
-            kernels::linear(*w, static_cast<const float*>(src->data), src->nb[1] / sizeof(float),
-                            static_cast<float*>(dst->data), dst->nb[1] / sizeof(float), int(src->ne[1]), ith, nth);
-        });
-    } else {
-        y = ggml_mul_mat(graph.ctx(), linear.weight, x);
-    }
-    return linear.bias ? ggml_add(graph.ctx(), y, linear.bias) : y;
-}
-
-ggml_tensor* build_norm(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* weight) {
-    return ggml_mul(graph.ctx(), ggml_rms_norm(graph.ctx(), x, hparams.norm_eps), weight);
-}
-
 ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
-    ggml_tensor* h = build_norm(graph, layer.hparams, x, layer.weights.attn_norm);
-    return split_heads(graph, build_linear(graph, layer.linears.q, h), layer.hparams.head_dim);
+    ggml_tensor* q = build_projections(graph, layer, {&layer.linears.q, 1}, x).front();
+    return split_heads(graph, q, layer.hparams.head_dim);
 }
 
 ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
@@ -63,12 +148,13 @@ ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor*
 
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                             ggml_tensor* kv_rows, const KvTensors& kv) {
-    ggml_tensor* h = build_norm(graph, layer.hparams, x, layer.weights.attn_norm);
-    ggml_tensor* k = split_heads(graph, build_linear(graph, layer.linears.k, h), layer.hparams.head_dim);
-    const KvTensors written = {write_rows(graph, build_rope(graph, layer, k, positions), kv_rows, kv.k), nullptr};
+    const int head_dim = layer.hparams.head_dim;
+    const Linear linears[] = {layer.linears.k, layer.linears.v};
+    const std::vector<ggml_tensor*> parts = build_projections(graph, layer, {linears, kv.v ? 2U : 1U}, x);
+    ggml_tensor* k = build_rope(graph, layer, split_heads(graph, parts[0], head_dim), positions);
+    const KvTensors written = {write_rows(graph, k, kv_rows, kv.k), nullptr};
     if (!kv.v) return written;
-    ggml_tensor* v = split_heads(graph, build_linear(graph, layer.linears.v, h), layer.hparams.head_dim);
-    return {written.k, write_rows(graph, v, kv_rows, kv.v)};
+    return {written.k, write_rows(graph, split_heads(graph, parts[1], head_dim), kv_rows, kv.v)};
 }
 
 ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_tensor* keys, ggml_tensor* shift,
@@ -78,20 +164,14 @@ ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_ten
 
 ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                          const Attend& attend) {
-    ggml_context* ctx = graph.ctx();
     ggml_tensor* attention = attend(graph, build_queries(graph, layer, x, positions));
-    x = ggml_add(ctx, x, build_linear(graph, layer.linears.o, attention));
-
-    ggml_tensor* h = build_norm(graph, layer.hparams, x, layer.weights.ffn_norm);
-    ggml_tensor* gate = build_linear(graph, layer.linears.gate, h);
-    ggml_tensor* up = build_linear(graph, layer.linears.up, h);
-    h = ggml_swiglu_split(ctx, gate, up);  // silu(gate) · up
-    return ggml_add(ctx, x, build_linear(graph, layer.linears.down, h));
+    return build_mlp(graph, layer, build_residual(graph, layer.linears.o, x, attention));
 }
 
 ggml_tensor* build_head(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* output_norm,
                         const Linear& output) {
-    return build_linear(graph, output, build_norm(graph, hparams, x, output_norm));
+    if (output.packed) return build_packed_linears(graph, {&output, 1}, {output_norm, hparams.norm_eps}, x).front();
+    return build_quantised_linear(graph, output, build_norm(graph, hparams.norm_eps, x, output_norm));
 }
 
 }  // namespace fastkv

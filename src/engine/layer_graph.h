@@ -20,12 +20,6 @@ struct LayerContext {
 /// softmax(q·Kᵀ / sqrt(head_dim))·V, however it is computed: [head_dim, n_head, rows] -> [head_dim * n_head, rows].
 using Attend = std::function<ggml_tensor*(Graph& graph, ggml_tensor* q)>;
 
-/// y = W·x + b: [n_in, rows] -> [n_out, rows].
-ggml_tensor* build_linear(Graph& graph, const Linear& linear, ggml_tensor* x);
-
-/// x / sqrt(mean(x²) + eps) · weight, row by row: [n_embd, rows] -> [n_embd, rows].
-ggml_tensor* build_norm(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* weight);
-
 /// Rotated queries of the rows x [n_embd, rows] at `positions` [rows]: -> [head_dim, n_head, rows].
 ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions);
 

@@ -12,13 +12,8 @@ namespace fastkv::kernels {
 
 namespace {
 
-/// Rows of x per product. Measured: from 64 rows on the products run at full speed, and at 128 the rows, their
-/// results and the weights of one product still lie in a second-level cache together.
-constexpr int max_block_rows = 128;
+/// Blocks are halved down to this where there are few rows for many threads.
 constexpr int min_block_rows = 32;
-
-/// Values of k per product, for the same reason; longer rows are summed up product by product.
-constexpr int max_k_chunk(GemmType type) { return type == GemmType::bf16 ? 1024 : 512; }
 
 /// Added to the stride of rows about to be packed: rows a power of two apart fall on the same few cache sets, and
 /// packing is four times slower.
@@ -56,7 +51,8 @@ PackedWeights::PackedWeights(GemmType type, int n, int k) : impl_(std::make_uniq
     w.n = n;
     w.k = k;
     w.k_padded = round_up(k, product_k_step);
-    const int at_least = (w.k_padded + max_k_chunk(type) - 1) / max_k_chunk(type);
+    const int longest = product_sizes(type).linear_k;
+    const int at_least = (w.k_padded + longest - 1) / longest;
     w.k_chunk = round_up((w.k_padded + at_least - 1) / at_least, product_k_step);
     w.n_chunk = (w.k_padded + w.k_chunk - 1) / w.k_chunk;
     w.n_slab = (n + slab_rows - 1) / slab_rows;
@@ -65,7 +61,7 @@ PackedWeights::PackedWeights(GemmType type, int n, int k) : impl_(std::make_uniq
     const size_t last_bytes =
         static_cast<size_t>(w.padded_slab_cols(last)) * static_cast<size_t>(w.k_padded) * gemm_type_size(type);
     w.memory.reserve(static_cast<size_t>(last) * w.slab_bytes + last_bytes);
-    const SingleThread single;
+    const ProductScope scope;
     packed_operand_bytes(type, w.padded_slab_cols(last), w.k_chunk);  // throws where there are no products
 }
 
@@ -81,7 +77,7 @@ size_t PackedWeights::bytes() const { return impl_->memory.bytes(); }
 
 void PackedWeights::pack_slab(int slab, const float* rows) {
     const Impl& w = *impl_;
-    const SingleThread single;
+    const ProductScope scope;
     static thread_local AlignedBuffer scratch;  // [padded_slab_cols][k_chunk + stride_padding] of the weights' type
     const size_t value = gemm_type_size(w.type);
     const size_t stride = static_cast<size_t>(w.k_chunk + stride_padding);
@@ -105,77 +101,186 @@ void PackedWeights::pack_slab(int slab, const float* rows) {
 
 namespace {
 
+/// A block of rows as products read it: [padded][stride] of the weights' type.
+struct RowBlock {
+    std::byte* data;
+    GemmType type;
+    int n;       ///< rows
+    int padded;  ///< to whole steps of a product; the rest is zero
+    size_t stride;
+
+    RowBlock(AlignedBuffer& memory, GemmType of, int rows, int k)
+        : type(of),
+          n(rows),
+          padded(round_up(rows, product_m_step)),
+          stride(static_cast<size_t>(round_up(k, product_k_step) + stride_padding)) {
+        memory.reserve(static_cast<size_t>(padded) * stride * gemm_type_size(type));
+        data = memory.data();
+        std::memset(row(n), 0, static_cast<size_t>(padded - n) * stride * gemm_type_size(type));
+    }
+    std::byte* row(int i) const { return data + static_cast<size_t>(i) * stride * gemm_type_size(type); }
+    const std::byte* at(int k) const { return data + static_cast<size_t>(k) * gemm_type_size(type); }
+
+    /// Rows [first, first + n) of x, normalised and rounded.
+    void load(ConstRows x, int first, int k, const RmsNorm& norm) const {
+        for (int i = 0; i < n; ++i) {
+            const float* source = x.data + static_cast<size_t>(first + i) * x.stride;
+            if (norm.weight != nullptr) {
+                normalize_row(source, k, norm.weight, norm.eps, type, row(i), round_up(k, product_k_step));
+            } else {
+                convert_row(source, k, 1.0F, type, row(i), round_up(k, product_k_step));
+            }
+        }
+    }
+};
+
+/// The columns of one slab for a block of rows: c[padded rows][padded columns of the slab], or added to it.
+void multiply_slab(const PackedWeights::Impl& w, int slab, const RowBlock& x, bool accumulate, float* c,
+                   size_t c_stride) {
+    for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
+        const ProductShape shape{
+            w.type,   x.padded, w.padded_slab_cols(slab), w.chunk_length(chunk), accumulate || chunk > 0,
+            x.stride, c_stride};
+        multiply(shape, x.at(w.chunk_begin(chunk)), w.operand(slab, chunk), c);
+    }
+}
+
+void copy_rows(const float* from, size_t from_stride, float* to, size_t to_stride, int rows, int cols) {
+    for (int r = 0; r < rows; ++r) {
+        std::memcpy(to + static_cast<size_t>(r) * to_stride, from + static_cast<size_t>(r) * from_stride,
+                    static_cast<size_t>(cols) * sizeof(float));
+    }
+}
+
+/// The same into rows of a matrix, which hold no padding: straight where the block is whole, else by way of memory
+/// that does.
+void multiply_into(const PackedWeights::Impl& w, int slab, const RowBlock& x, bool accumulate, float* y,
+                   size_t y_stride) {
+    const int cols = w.slab_cols(slab);
+    const int padded_cols = w.padded_slab_cols(slab);
+    if (x.padded == x.n && padded_cols == cols) {
+        multiply_slab(w, slab, x, accumulate, y, y_stride);
+        return;
+    }
+    static thread_local AlignedBuffer scratch;  // [padded rows][padded_cols]
+    const auto stride = static_cast<size_t>(padded_cols);
+    auto* c = scratch.reserve_as<float>(static_cast<size_t>(x.padded) * stride);
+    if (accumulate) copy_rows(y, y_stride, c, stride, x.n, cols);
+    multiply_slab(w, slab, x, accumulate, c, stride);
+    copy_rows(c, stride, y, y_stride, x.n, cols);
+}
+
 /// Rows per block such that every thread gets at least two tasks, if the rows allow it.
-int choose_block_rows(int m, int n_slab, int nth) {
-    int rows = max_block_rows;
+int choose_block_rows(GemmType type, int m, int n_slab, int nth) {
+    int rows = product_sizes(type).linear_rows;
     while (rows > min_block_rows && (m + rows - 1) / rows * n_slab < 2 * nth) {
         rows /= 2;
     }
     return rows;
 }
 
-void copy_rows(const float* from, int from_stride, float* to, size_t to_stride, int rows, int cols) {
-    for (int r = 0; r < rows; ++r) {
-        std::memcpy(to + static_cast<size_t>(r) * to_stride,
-                    from + static_cast<size_t>(r) * static_cast<size_t>(from_stride),
-                    static_cast<size_t>(cols) * sizeof(float));
+/// One slab of one output for a block of rows.
+void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int first) {
+    const PackedWeights::Impl& w = output.weights->impl();
+    const int first_col = slab * PackedWeights::slab_rows;
+    float* y = output.y.data + static_cast<size_t>(first) * output.y.stride + first_col;
+    const bool added = output.base.data != nullptr;
+    if (added) {
+        const float* base = output.base.data + static_cast<size_t>(first) * output.base.stride + first_col;
+        copy_rows(base, output.base.stride, y, output.y.stride, x.n, w.slab_cols(slab));
+    }
+    multiply_into(w, slab, x, added, y, output.y.stride);
+}
+
+}  // namespace
+
+void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, int ith, int nth) {
+    const ProductScope scope;
+    static thread_local AlignedBuffer x_memory;
+    const PackedWeights& first_weights = *outputs.front().weights;
+    const GemmType type = first_weights.type();
+    int64_t n = 0;  // columns of all outputs
+    int n_slab = 0;
+    for (const LinearOutput& output : outputs) {
+        n += output.weights->n();
+        n_slab += output.weights->n_slab();
+    }
+    const int block_rows = choose_block_rows(type, m, n_slab, nth);
+
+    // A thread's tasks are those whose middle, counted in results, falls into its share.
+    const int64_t share_begin = m * n * ith / nth;
+    const int64_t share_end = m * n * (ith + 1) / nth;
+    for (int first = 0; first < m; first += block_rows) {
+        const RowBlock block(x_memory, type, std::min(block_rows, m - first), first_weights.k());
+        bool loaded = false;
+        int64_t before = first * n;  // results of the tasks before this one
+        for (const LinearOutput& output : outputs) {
+            for (int slab = 0; slab < output.weights->n_slab(); ++slab) {
+                const int64_t results = int64_t{block.n} * output.weights->impl().slab_cols(slab);
+                const int64_t middle = before + results / 2;
+                before += results;
+                if (middle < share_begin || middle >= share_end) continue;
+                if (!loaded) block.load(x, first, first_weights.k(), norm);
+                loaded = true;
+                compute_slab(output, slab, block, first);
+            }
+        }
+    }
+}
+
+void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, size_t y_stride, int m, int ith,
+            int nth) {
+    const LinearOutput output{.weights = &w, .y = {y, y_stride}};
+    linear({&output, 1}, {}, {x, x_stride}, m, ith, nth);
+}
+
+namespace {
+
+/// hidden = silu(gate·x)·(up·x), slab by slab.
+void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidden) {
+    static thread_local AlignedBuffer gate_memory;  // [padded rows][slab_rows]
+    static thread_local AlignedBuffer up_memory;
+    const size_t stride = PackedWeights::slab_rows;
+    auto* gate = gate_memory.reserve_as<float>(static_cast<size_t>(x.padded) * stride);
+    auto* up = up_memory.reserve_as<float>(static_cast<size_t>(x.padded) * stride);
+    const int n_ff_padded = round_up(mlp.gate->n(), product_k_step);
+    for (int slab = 0; slab < mlp.gate->n_slab(); ++slab) {
+        const int first_col = slab * PackedWeights::slab_rows;
+        const int cols = mlp.gate->impl().slab_cols(slab);
+        const int padded_cols = std::min(PackedWeights::slab_rows, n_ff_padded - first_col);
+        multiply_slab(mlp.gate->impl(), slab, x, false, gate, stride);
+        multiply_slab(mlp.up->impl(), slab, x, false, up, stride);
+        for (int i = 0; i < x.n; ++i) {
+            gate_row(gate + static_cast<size_t>(i) * stride, up + static_cast<size_t>(i) * stride, cols, x.type,
+                     hidden.row(i) + static_cast<size_t>(first_col) * gemm_type_size(x.type), padded_cols);
+        }
     }
 }
 
 }  // namespace
 
-void linear(const PackedWeights& weights, const float* x, size_t x_stride, float* y, size_t y_stride, int m, int ith,
-            int nth) {
-    const PackedWeights::Impl& w = *weights.impl_;
-    const SingleThread single;
-    static thread_local AlignedBuffer x_scratch;  // [n_chunk] x [rows][k_chunk] of the weights' type
-    static thread_local AlignedBuffer y_scratch;  // [rows][slab_rows]
-    const size_t value = gemm_type_size(w.type);
-    const int block_rows = choose_block_rows(m, w.n_slab, nth);
-    const int n_block = (m + block_rows - 1) / block_rows;
-    x_scratch.reserve(static_cast<size_t>(block_rows) * static_cast<size_t>(w.k_padded) * value);
-    y_scratch.reserve(static_cast<size_t>(block_rows) * PackedWeights::slab_rows * sizeof(float));
-
-    // A thread's tasks are those whose middle, counted in results, falls into its share.
-    const int64_t total = static_cast<int64_t>(m) * w.n;
-    const int64_t share_begin = total * ith / nth;
-    const int64_t share_end = total * (ith + 1) / nth;
-    int converted = -1;
-    for (int block = 0; block < n_block; ++block) {
-        const int first = block * block_rows;
-        const int rows = std::min(block_rows, m - first);
-        const int padded_rows = round_up(rows, product_m_step);
-        const auto chunk_of_x = [&](int chunk) {
-            return x_scratch.data() +
-                   static_cast<size_t>(padded_rows) * static_cast<size_t>(w.chunk_begin(chunk)) * value;
-        };
-        for (int slab = 0; slab < w.n_slab; ++slab) {
-            const int64_t middle =
-                static_cast<int64_t>(first) * w.n +
-                (static_cast<int64_t>(slab) * PackedWeights::slab_rows + w.slab_cols(slab) / 2) * rows;
-            if (middle < share_begin || middle >= share_end) {
-                continue;
-            }
-            for (int chunk = 0; converted != block && chunk < w.n_chunk; ++chunk) {
-                const int begin = w.chunk_begin(chunk);
-                const int length = w.chunk_length(chunk);
-                const size_t row_bytes = static_cast<size_t>(length) * value;
-                for (int r = 0; r < rows; ++r) {
-                    convert_row(x + static_cast<size_t>(first + r) * x_stride + begin, std::min(length, w.k - begin),
-                                1.0F, w.type, chunk_of_x(chunk) + static_cast<size_t>(r) * row_bytes, length);
-                }
-                std::memset(chunk_of_x(chunk) + static_cast<size_t>(rows) * row_bytes, 0,
-                            static_cast<size_t>(padded_rows - rows) * row_bytes);
-            }
-            converted = block;
-            const int padded_cols = w.padded_slab_cols(slab);
-            for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
-                const ProductShape shape{w.type, padded_rows, padded_cols, w.chunk_length(chunk), chunk > 0};
-                multiply(shape, chunk_of_x(chunk), w.operand(slab, chunk), y_scratch.as<float>());
-            }
-            copy_rows(y_scratch.as<float>(), padded_cols,
-                      y + static_cast<size_t>(first) * y_stride + static_cast<size_t>(slab) * PackedWeights::slab_rows,
-                      y_stride, rows, w.slab_cols(slab));
+void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth) {
+    const ProductScope scope;
+    static thread_local AlignedBuffer x_memory;
+    static thread_local AlignedBuffer hidden_memory;
+    const GemmType type = mlp.gate->type();
+    const int n = mlp.gate->k();
+    const int n_ff = mlp.gate->n();
+    const auto share = [&](int i) {
+        return std::min(m, round_up(static_cast<int>(int64_t{m} * i / nth), product_m_step));
+    };
+    const int end = ith + 1 == nth ? m : share(ith + 1);
+    const int step = product_sizes(type).linear_rows;
+    for (int first = share(ith); first < end; first += step) {
+        const int rows = std::min(step, end - first);
+        const RowBlock block(x_memory, type, rows, n);
+        const RowBlock hidden(hidden_memory, type, rows, n_ff);
+        block.load(x, first, n, mlp.norm);
+        compute_hidden(mlp, block, hidden);
+        float* target = y.data + static_cast<size_t>(first) * y.stride;
+        copy_rows(x.data + static_cast<size_t>(first) * x.stride, x.stride, target, y.stride, rows, n);
+        for (int slab = 0; slab < mlp.down->n_slab(); ++slab) {
+            multiply_into(mlp.down->impl(), slab, hidden, true, target + slab * PackedWeights::slab_rows, y.stride);
         }
     }
 }

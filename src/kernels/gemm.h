@@ -1,10 +1,11 @@
-// Dense products on packed weights: the linear layers of prefill and the blocks of its attention.
-// Built on oneDNN; without it `gemm_available()` is false and nothing else here may be called.
+// The linear layers of prefill: dense products on packed weights. Where nothing computes them, `gemm_available()` is
+// false and nothing else here may be called.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 namespace fastkv::kernels {
@@ -17,7 +18,7 @@ inline size_t gemm_type_size(GemmType type) { return type == GemmType::f32 ? 4 :
 /// Whether this build and this processor multiply `type` natively and fast (bf16: AVX512-BF16 or AMX).
 bool gemm_available(GemmType type);
 
-/// "oneDNN 2.6.3 (avx512_core_bf16)", or "none".
+/// Who computes products: "AMX, oneDNN 2.6.3 (avx512_core_amx)", or "none".
 std::string gemm_description();
 
 /// A weight matrix W [n][k] packed for y = x·Wᵀ, cut into slabs of `slab_rows` rows of W so that threads can
@@ -42,17 +43,53 @@ class PackedWeights {
     /// by different threads at the same time.
     void pack_slab(int slab, const float* rows);
 
-  private:
-    friend void linear(const PackedWeights&, const float*, size_t, float*, size_t, int, int, int);
     struct Impl;
+    const Impl& impl() const { return *impl_; }
+
+  private:
     std::unique_ptr<Impl> impl_;
 };
 
-/// y[m][n] = x[m][k]·Wᵀ: this thread's share of it, thread `ith` of `nth`, all of which call with the same
-/// arguments. Strides count floats between rows. The grid of row blocks and slabs is shared out evenly; x is
-/// rounded to the weights' type block by block. Safe from any threading library: every product runs on the
-/// calling thread alone.
+/// Rows of float32, `stride` values apart.
+struct ConstRows {
+    const float* data = nullptr;
+    size_t stride = 0;
+};
+struct Rows {
+    float* data = nullptr;
+    size_t stride = 0;
+};
+
+/// What happens to a row before it is multiplied: x / sqrt(mean(x²) + eps) · weight. Nothing without a weight.
+struct RmsNorm {
+    const float* weight = nullptr;  ///< [k]
+    float eps = 0;
+};
+
+/// One of the linear layers that read the same rows: y[m][n] = base + x[m][k]·Wᵀ.
+struct LinearOutput {
+    const PackedWeights* weights = nullptr;
+    ConstRows base;  ///< [m][n], or none: the residual stream, or, with a stride of 0, a bias
+    Rows y;
+};
+
+/// Linear layers of the rows x[m][k]: this thread's share of them, thread `ith` of `nth`, all of which call with the
+/// same arguments. The grid of row blocks and slabs is shared out evenly; x is normalised and rounded to the weights'
+/// type once for all outputs. Safe from any threading library: every product runs on the calling thread alone.
+void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, int ith, int nth);
+
+/// The same for one output, nothing added.
 void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, size_t y_stride, int m, int ith,
             int nth);
+
+/// y[m][n] = x + down·(silu(gate·x̂) · up·x̂) with x̂ = norm(x): this thread's share of the rows, from x to y without a
+/// result in between that leaves the thread's caches. x and y do not overlap.
+struct GatedMlp {
+    RmsNorm norm;
+    const PackedWeights* gate = nullptr;  ///< [n_ff][n]
+    const PackedWeights* up = nullptr;    ///< [n_ff][n]
+    const PackedWeights* down = nullptr;  ///< [n][n_ff]
+};
+void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth);
 
 }  // namespace fastkv::kernels

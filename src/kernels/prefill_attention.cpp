@@ -17,18 +17,16 @@ namespace fastkv::kernels {
 
 namespace {
 
-/// Keys and values are packed in units of this many keys; a product takes up to `max_run_keys`. Small units waste
-/// little at the causal edge, long runs keep the products at full speed.
+/// Keys and values are packed in units of this many keys; a product takes whole runs of units (ProductSizes). Small
+/// units waste little at the causal edge, long runs keep the products at full speed.
 constexpr int unit_keys = 64;
-constexpr int max_run_keys = 512;
 /// Unit where packed units cannot be strung together to runs.
 constexpr int lone_unit_keys = 256;
 
 /// Values are multiplied in column groups of this width: within it, packed units of keys follow one another.
 constexpr int value_cols = 64;
 
-/// Rows of one product: the query rows of a block times the query heads that share a key/value head.
-constexpr int max_block_rows = 192;
+/// Queries of a block at most: later ones would keep earlier ones waiting for keys that they do not see.
 constexpr int max_block_queries = 128;
 
 /// Rows about to be packed lie this much further apart than they are long (see gemm.cpp).
@@ -38,12 +36,13 @@ constexpr int stride_padding = 32;
 /// That is a property of oneDNN's layouts, which differ between processors and versions: so it is tried out.
 bool try_units_concatenate(GemmType type, int n, int k, OperandOrder order) {
     const bool keys_are_cols = order == OperandOrder::transposed;
-    const int n_unit = max_run_keys / unit_keys;
-    const int run_n = keys_are_cols ? max_run_keys : n;
-    const int run_k = keys_are_cols ? k : max_run_keys;
+    const int run_keys = product_sizes(type).run_keys;
+    const int n_unit = run_keys / unit_keys;
+    const int run_n = keys_are_cols ? run_keys : n;
+    const int run_k = keys_are_cols ? k : run_keys;
     const int row_length = keys_are_cols ? k : n;  // of a source row, one key
     const size_t row_bytes = static_cast<size_t>(row_length) * gemm_type_size(type);
-    const AlignedBuffer source(row_bytes * max_run_keys);
+    const AlignedBuffer source(row_bytes * static_cast<size_t>(run_keys));
     for (size_t i = 0; i < source.bytes() / sizeof(uint16_t); ++i) {
         source.as<uint16_t>()[i] = static_cast<uint16_t>((i * 40503U) & 0x3FFFU);  // finite in either type
     }
@@ -67,9 +66,10 @@ bool units_concatenate(GemmType type, int key_length) {
     if (found != known.end()) {
         return found->second;
     }
-    const SingleThread single;
-    const bool yes = try_units_concatenate(type, max_run_keys, key_length, OperandOrder::transposed) &&
-                     try_units_concatenate(type, value_cols, max_run_keys, OperandOrder::straight);
+    const ProductScope scope;
+    const int run_keys = product_sizes(type).run_keys;
+    const bool yes = try_units_concatenate(type, run_keys, key_length, OperandOrder::transposed) &&
+                     try_units_concatenate(type, value_cols, run_keys, OperandOrder::straight);
     known[{type, key_length}] = yes;
     return yes;
 }
@@ -100,7 +100,7 @@ struct PackedKv::Impl {
 
 PackedKv::PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows) : impl_(std::make_unique<Impl>()) {
     Impl& kv = *impl_;
-    const SingleThread single;
+    const ProductScope scope;
     kv.type = type;
     kv.head_dim = head_dim;
     kv.key_length = round_up(head_dim, product_k_step);
@@ -108,7 +108,7 @@ PackedKv::PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows) : i
     kv.n_head_kv = n_head_kv;
     const bool runs = units_concatenate(type, kv.key_length);
     kv.unit = runs ? unit_keys : lone_unit_keys;
-    kv.run_units = runs ? max_run_keys / unit_keys : 1;
+    kv.run_units = runs ? product_sizes(type).run_keys / unit_keys : 1;
     kv.max_units = (max_rows + kv.unit - 1) / kv.unit;
     kv.k_unit_bytes = packed_operand_bytes(type, kv.unit, kv.key_length);
     kv.v_unit_bytes = packed_operand_bytes(type, value_cols, kv.unit);
@@ -146,7 +146,7 @@ void convert_keys(const KvView& view, int head, int first, int n_key, int n_rows
 
 void PackedKv::pack(const KvView& k, const KvView& v, int n_rows, int ith, int nth) {
     const Impl& kv = *impl_;
-    const SingleThread single;
+    const ProductScope scope;
     static thread_local AlignedBuffer scratch;  // [run of keys][padded row] of the products' type
     const int value_length = kv.n_group * value_cols;
     const auto key_stride = static_cast<size_t>(kv.key_length + stride_padding);
@@ -185,7 +185,7 @@ struct Block {
 /// What one thread needs for a block of queries.
 struct Scratch {
     AlignedBuffer queries;     ///< [rows][key_length] of the products' type
-    AlignedBuffer scores;      ///< [rows][keys of a run], then their probabilities in the products' type
+    AlignedBuffer scores;      ///< [strip_rows][keys of a run], then their probabilities in the products' type
     AlignedBuffer outputs;     ///< [n_group][rows][value_cols]
     AlignedBuffer statistics;  ///< max, sum and decay: [3][rows]
 };
@@ -205,23 +205,25 @@ int first_visible(const PrefillQueries& queries, int query) {
     return static_cast<int>(first - queries.key_position);
 }
 
-/// Puts -inf where a query must not look, for a run of `n_key` keys from `first_key` on. Runs well below the
-/// diagonal are left alone.
-void hide_keys(const PrefillQueries& queries, const Block& block, int group_size, int first_key, int n_key,
-               float* scores) {
+/// Some rows of a block over some units of keys.
+struct Strip {
+    int first_row = 0;
+    int n_row = 0;  ///< a multiple of product_m_step: the block's last strip may run past its queries
+    int first_key = 0;
+    int n_key = 0;
+};
+
+/// Puts -inf where a query must not look. Runs well below the diagonal are left alone.
+void hide_keys(const PrefillQueries& queries, const Block& block, int group_size, const Strip& strip, float* scores) {
     constexpr float hidden = -std::numeric_limits<float>::infinity();
-    for (int i = 0; i < block.n_query; ++i) {
-        const int query = block.first_query + i;
-        const int begin = std::clamp(first_visible(queries, query) - first_key, 0, n_key);
-        const int end = std::clamp(queries.key_row[query] + 1 - first_key, begin, n_key);
-        if (begin == 0 && end == n_key) {
-            continue;
-        }
-        for (int g = 0; g < group_size; ++g) {
-            float* row = scores + static_cast<size_t>(i * group_size + g) * static_cast<size_t>(n_key);
-            std::fill(row, row + begin, hidden);
-            std::fill(row + end, row + n_key, hidden);
-        }
+    const int end_row = std::min(strip.first_row + strip.n_row, block.n_query * group_size);
+    for (int r = strip.first_row; r < end_row; ++r) {
+        const int query = block.first_query + r / group_size;
+        const int begin = std::clamp(first_visible(queries, query) - strip.first_key, 0, strip.n_key);
+        const int end = std::clamp(queries.key_row[query] + 1 - strip.first_key, begin, strip.n_key);
+        float* row = scores + static_cast<size_t>(r - strip.first_row) * static_cast<size_t>(strip.n_key);
+        std::fill(row, row + begin, hidden);
+        std::fill(row + end, row + strip.n_key, hidden);
     }
 }
 
@@ -263,54 +265,95 @@ void store_outputs(const PrefillQueries& queries, const PackedKv::Impl& kv, cons
     }
 }
 
-void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block& block, int group_size) {
+/// A block while it passes over its keys.
+struct Pass {
+    const PackedKv::Impl& kv;
+    const PrefillQueries& queries;
+    Block block;
+    int group_size;
+    int rows;           ///< n_query · group_size
+    int padded_rows;    ///< rows of every buffer
+    std::byte* loaded;  ///< Scratch::queries
+    float* scores;
+    float* outputs;
+    float* max;  ///< [padded_rows]
+    float* sum;
+    float* decay;
+};
+
+/// One run of keys for one strip of rows: scores, a step of the online softmax, and what their values add.
+void attend_strip(const Pass& pass, const Strip& strip) {
+    const PackedKv::Impl& kv = pass.kv;
+    const int unit = strip.first_key / kv.unit;
+    const auto row = static_cast<size_t>(strip.first_row);
+    const size_t query_bytes = static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type);
+    multiply(dense_product(kv.type, strip.n_row, strip.n_key, kv.key_length, false), pass.loaded + row * query_bytes,
+             kv.key_unit(pass.block.head_kv, unit), pass.scores);
+    hide_keys(pass.queries, pass.block, pass.group_size, strip, pass.scores);
+    softmax_step(pass.scores, strip.n_row, strip.n_key, kv.type, pass.max + row, pass.sum + row, pass.decay + row);
+    for (int group = 0; group < kv.n_group; ++group) {
+        float* part = pass.outputs + (static_cast<size_t>(group * pass.padded_rows) + row) * value_cols;
+        scale_rows(part, strip.n_row, value_cols, pass.decay + row);
+        multiply(dense_product(kv.type, strip.n_row, value_cols, strip.n_key, true), pass.scores,
+                 kv.value_unit(pass.block.head_kv, group, unit), part);
+    }
+}
+
+/// The part of a run of keys [first_key, end_key) that a strip's rows see, in whole units; n_key is 0 if it is none.
+Strip visible_strip(const Pass& pass, int first_row, int n_row, int first_key, int end_key) {
+    const int last_row = std::min(first_row + n_row, pass.rows) - 1;
+    const int first_query = pass.block.first_query + first_row / pass.group_size;
+    const int last_query = pass.block.first_query + last_row / pass.group_size;
+    const int unit = pass.kv.unit;
+    const int begin = std::max(first_key, first_visible(pass.queries, first_query) / unit * unit);
+    const int end = std::min(end_key, round_up(pass.queries.key_row[last_query] + 1, unit));
+    return {first_row, n_row, begin, std::max(0, end - begin)};
+}
+
+Pass begin_pass(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block& block, int group_size) {
+    const ProductSizes sizes = product_sizes(kv.type);
     const int rows = block.n_query * group_size;
     const int padded_rows = round_up(rows, product_m_step);
     const auto n_row = static_cast<size_t>(padded_rows);
-    const auto run_keys = static_cast<size_t>(kv.run_units * kv.unit);
-    const size_t value = gemm_type_size(kv.type);
     Scratch& scratch = thread_scratch();
-    scratch.queries.reserve(n_row * static_cast<size_t>(kv.key_length) * value);
-    auto* scores = scratch.scores.reserve_as<float>(n_row * run_keys);
+    scratch.queries.reserve(n_row * static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type));
     const size_t n_output = static_cast<size_t>(kv.n_group) * n_row * value_cols;
     auto* outputs = scratch.outputs.reserve_as<float>(n_output);
     auto* max = scratch.statistics.reserve_as<float>(3 * n_row);
-    float* sum = max + n_row;
-    float* decay = sum + n_row;
+    std::fill(outputs, outputs + n_output, 0.0F);
     std::fill(max, max + n_row, -std::numeric_limits<float>::infinity());
-    std::fill(sum, sum + n_row, 0.0F);
+    std::fill(max + n_row, max + 2 * n_row, 0.0F);
     load_queries(queries, kv, block, group_size, padded_rows, scratch.queries.data());
+    auto* scores = scratch.scores.reserve_as<float>(static_cast<size_t>(std::min(sizes.strip_rows, padded_rows)) *
+                                                    static_cast<size_t>(kv.run_units * kv.unit));
+    return {kv,     queries, block, group_size,  rows,           padded_rows, scratch.queries.data(),
+            scores, outputs, max,   max + n_row, max + 2 * n_row};
+}
 
+void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block& block, int group_size) {
+    const Pass pass = begin_pass(kv, queries, block, group_size);
+    const int strip_rows = product_sizes(kv.type).strip_rows;
     const int begin = first_visible(queries, block.first_query) / kv.unit;
     const int end = queries.key_row[block.first_query + block.n_query - 1] / kv.unit + 1;
     const int n_run = (end - begin + kv.run_units - 1) / kv.run_units;
     const int step = (end - begin + n_run - 1) / n_run;  // runs of about equal length
     for (int u = begin; u < end; u += step) {
-        const int n_key = std::min(step, end - u) * kv.unit;
-        multiply({kv.type, padded_rows, n_key, kv.key_length, false}, scratch.queries.data(),
-                 kv.key_unit(block.head_kv, u), scores);
-        hide_keys(queries, block, group_size, u * kv.unit, n_key, scores);
-        softmax_step(scores, padded_rows, n_key, kv.type, max, sum, decay);
-        for (int group = 0; group < kv.n_group; ++group) {
-            float* part = outputs + static_cast<size_t>(group) * n_row * value_cols;
-            const bool accumulate = u != begin;
-            if (accumulate) {
-                scale_rows(part, padded_rows, value_cols, decay);
-            }
-            multiply({kv.type, padded_rows, value_cols, n_key, accumulate}, scores,
-                     kv.value_unit(block.head_kv, group, u), part);
+        for (int row = 0; row < pass.padded_rows; row += strip_rows) {
+            const Strip strip = visible_strip(pass, row, std::min(strip_rows, pass.padded_rows - row), u * kv.unit,
+                                              std::min(end, u + step) * kv.unit);
+            if (strip.n_key > 0) attend_strip(pass, strip);
         }
     }
-    store_outputs(queries, kv, block, group_size, padded_rows, outputs, sum);
+    store_outputs(queries, kv, block, group_size, pass.padded_rows, pass.outputs, pass.sum);
 }
 
 }  // namespace
 
 void prefill_attention(const PackedKv& packed, const PrefillQueries& queries, int ith, int nth) {
     const PackedKv::Impl& kv = packed.impl();
-    const SingleThread single;
+    const ProductScope scope;
     const int group_size = queries.n_head / kv.n_head_kv;
-    int block_queries = std::clamp(max_block_rows / group_size, 1, max_block_queries);
+    int block_queries = std::clamp(product_sizes(kv.type).attention_rows / group_size, 1, max_block_queries);
     if (block_queries > product_m_step) {
         block_queries = block_queries / product_m_step * product_m_step;
     }

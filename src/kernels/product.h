@@ -1,45 +1,38 @@
-// One dense product on the calling thread: what the linear layers and the attention are made of. This is the only
-// place that knows oneDNN.
+// One dense product on the calling thread: what the linear layers and the attention are made of, by AMX tiles or by
+// oneDNN.
 #pragma once
 
 #include <cstddef>
+#include <optional>
 
-#include "kernels/gemm.h"
+#include "kernels/amx_product.h"
+#include "kernels/onednn_product.h"
+#include "kernels/product_shape.h"
 
 namespace fastkv::kernels {
 
-/// Multiples that callers pad their operands to, so that no kernel ever sees a ragged edge: one primitive serves
-/// many prompt lengths, and packed operands have no padding of oneDNN's own (which it would clear on each use).
-constexpr int product_m_step = 16;
-constexpr int product_n_step = 64;
-constexpr int product_k_step = 32;
-
-/// C[m][n] = A[m][k]·B[k][n], or C += A·B. All dense; A and B of `type`, C float32; B packed by pack_operand().
-struct ProductShape {
-    GemmType type = GemmType::f32;
-    int m = 0;
-    int n = 0;
-    int k = 0;
-    bool accumulate = false;
+/// The sizes at which products of a type are at their fastest on this processor.
+struct ProductSizes {
+    int linear_rows;     ///< rows of x per product of a linear layer
+    int linear_k;        ///< values of k per product; longer rows are summed up product by product
+    int attention_rows;  ///< query rows that pass over a run of keys together
+    int strip_rows;      ///< of these, rows whose scores are multiplied, softmaxed and multiplied again at a time
+    int run_keys;        ///< keys per product
 };
+ProductSizes product_sizes(GemmType type);
 
-/// How the source of a packed operand lies in memory.
-enum class OperandOrder {
-    transposed,  ///< [n] rows of k values: a weight matrix, or keys
-    straight,    ///< [k] rows of n values: values
-};
-
-/// oneDNN works on the calling thread alone while one of these lives there. Every function below needs one: a
-/// primitive made with more threads in mind would share its work out among threads that are busy elsewhere.
-class SingleThread {
+/// What products need of the calling thread, for as long as one of these lives there: tiles that are configured, a
+/// oneDNN that does not start threads of its own. Every function below needs one.
+class ProductScope {
   public:
-    SingleThread();
-    ~SingleThread();
-    SingleThread(const SingleThread&) = delete;
-    SingleThread& operator=(const SingleThread&) = delete;
+    ProductScope();
+    ~ProductScope();
+    ProductScope(const ProductScope&) = delete;
+    ProductScope& operator=(const ProductScope&) = delete;
 
   private:
-    int n_thread_before_ = 0;
+    std::optional<amx::Tiles> tiles_;
+    onednn::SingleThread single_;
 };
 
 /// Bytes of a packed operand B [k][n].

@@ -1,8 +1,27 @@
 #include "kernels/simd.h"
 
+#include <hwy/highway.h>
 #include <hwy/targets.h>
 
+#include <cstdlib>
+
 namespace fastkv::kernels {
+
+Isa max_isa() {
+    const char* text = std::getenv("FASTKV_MAX_ISA");
+    const std::string name = text ? text : "";
+    return name == "avx2" ? Isa::avx2 : name == "avx512" ? Isa::avx512 : Isa::amx;
+}
+
+namespace {
+
+/// Highway must know before it first chooses a target, so when the library is loaded.
+const bool limited = [] {
+    if (max_isa() == Isa::avx2) hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL);
+    return true;
+}();
+
+}  // namespace
 
 std::string simd_target() {
     const int64_t supported = hwy::SupportedTargets();

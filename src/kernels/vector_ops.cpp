@@ -116,6 +116,87 @@ void convert_q8_0(const void* source, int n, GemmType type, void* target, int n_
     convert_any(static_cast<const Q8Block*>(source), n, 1.0F, type, target, n_padded);
 }
 
+HWY_INLINE void store_pair(VF a, VF b, uint16_t* target) { store_bf16_even(a, b, target); }
+HWY_INLINE void store_pair(VF a, VF b, float* target) {
+    const DF d;
+    hn::StoreU(a, d, target);
+    hn::StoreU(b, d, target + hn::Lanes(d));
+}
+HWY_INLINE void store_one(float value, uint16_t* target) { *target = bf16_of(value); }
+HWY_INLINE void store_one(float value, float* target) { *target = value; }
+
+float sum_of_squares(const float* x, int n) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    VF a = hn::Zero(d);
+    VF b = hn::Zero(d);
+    int i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+        const VF lower = hn::LoadU(d, x + i);
+        const VF upper = hn::LoadU(d, x + i + lanes);
+        a = hn::MulAdd(lower, lower, a);
+        b = hn::MulAdd(upper, upper, b);
+    }
+    float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
+    for (; i < n; ++i) sum += x[i] * x[i];
+    return sum;
+}
+
+template <class To>
+void normalize(const float* x, int n, const float* weight, float eps, To* target, int n_padded) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    const float scale = 1.0F / std::sqrt(sum_of_squares(x, n) / static_cast<float>(n) + eps);
+    const VF vector_scale = hn::Set(d, scale);
+    int i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+        const VF a = hn::Mul(hn::Mul(hn::LoadU(d, x + i), vector_scale), hn::LoadU(d, weight + i));
+        const VF b = hn::Mul(hn::Mul(hn::LoadU(d, x + i + lanes), vector_scale), hn::LoadU(d, weight + i + lanes));
+        store_pair(a, b, target + i);
+    }
+    for (; i < n; ++i) store_one(x[i] * scale * weight[i], target + i);
+    std::fill(target + n, target + n_padded, To{});
+}
+
+void normalize_any(const float* x, int n, const float* weight, float eps, GemmType type, void* target, int n_padded) {
+    if (type == GemmType::bf16) {
+        normalize(x, n, weight, eps, static_cast<uint16_t*>(target), n_padded);
+    } else {
+        normalize(x, n, weight, eps, static_cast<float*>(target), n_padded);
+    }
+}
+
+/// x / (1 + e^-x). Below -87, where e^-x would overflow, it is 0 to within a denormal.
+template <Exp2 precision>
+HWY_INLINE VF silu(VF x) {
+    const DF d;
+    const VF power = hn::Min(hn::Mul(x, hn::Set(d, -log2_e)), hn::Set(d, 126.0F));
+    return hn::Div(x, hn::Add(hn::Set(d, 1.0F), exp2<precision>(d, power)));
+}
+
+template <class To>
+void gate(const float* gates, const float* ups, int n, To* target, int n_padded) {
+    const DF d;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+    constexpr Exp2 precision = sizeof(To) == 2 ? Exp2::fast : Exp2::exact;
+    int i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+        const VF a = hn::Mul(silu<precision>(hn::LoadU(d, gates + i)), hn::LoadU(d, ups + i));
+        const VF b = hn::Mul(silu<precision>(hn::LoadU(d, gates + i + lanes)), hn::LoadU(d, ups + i + lanes));
+        store_pair(a, b, target + i);
+    }
+    for (; i < n; ++i) store_one(gates[i] / (1.0F + std::exp(-gates[i])) * ups[i], target + i);
+    std::fill(target + n, target + n_padded, To{});
+}
+
+void gate_any(const float* gates, const float* ups, int n, GemmType type, void* target, int n_padded) {
+    if (type == GemmType::bf16) {
+        gate(gates, ups, n, static_cast<uint16_t*>(target), n_padded);
+    } else {
+        gate(gates, ups, n, static_cast<float*>(target), n_padded);
+    }
+}
+
 HWY_INLINE float max_of(const float* row, int cols) {
     const DF d;
     const int lanes = static_cast<int>(hn::Lanes(d));
@@ -205,11 +286,22 @@ namespace fastkv::kernels {
 HWY_EXPORT(convert_f32);
 HWY_EXPORT(convert_f16);
 HWY_EXPORT(convert_q8_0);
+HWY_EXPORT(normalize_any);
+HWY_EXPORT(gate_any);
 HWY_EXPORT(softmax_any);
 HWY_EXPORT(scale_all_rows);
 
 void convert_row(const float* source, int n, float factor, GemmType type, void* target, int n_padded) {
     HWY_DYNAMIC_DISPATCH(convert_f32)(source, n, factor, type, target, n_padded);
+}
+
+void normalize_row(const float* source, int n, const float* weight, float eps, GemmType type, void* target,
+                   int n_padded) {
+    HWY_DYNAMIC_DISPATCH(normalize_any)(source, n, weight, eps, type, target, n_padded);
+}
+
+void gate_row(const float* gate, const float* up, int n, GemmType type, void* target, int n_padded) {
+    HWY_DYNAMIC_DISPATCH(gate_any)(gate, up, n, type, target, n_padded);
 }
 
 void convert_kv_row(const void* source, KvType source_type, int n, GemmType type, void* target, int n_padded) {

@@ -1,0 +1,40 @@
+// What a dense product is, for those that call it and those that compute it.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/gemm.h"
+
+namespace fastkv::kernels {
+
+/// Multiples that callers pad their operands to, so that no kernel ever sees a ragged edge: one primitive serves
+/// many prompt lengths, and packed operands have no padding of oneDNN's own (which it would clear on each use).
+constexpr int product_m_step = 16;
+constexpr int product_n_step = 64;
+constexpr int product_k_step = 32;
+
+/// C[m][n] = A[m][k]·B[k][n], or C += A·B. A and B of `type`, C float32; B packed by pack_operand(). Strides count
+/// values between rows.
+struct ProductShape {
+    GemmType type = GemmType::f32;
+    int m = 0;
+    int n = 0;
+    int k = 0;
+    bool accumulate = false;
+    size_t a_stride = 0;
+    size_t c_stride = 0;
+    bool operator==(const ProductShape&) const = default;
+};
+
+/// A product whose A and C have no gaps between rows.
+constexpr ProductShape dense_product(GemmType type, int m, int n, int k, bool accumulate) {
+    return {type, m, n, k, accumulate, static_cast<size_t>(k), static_cast<size_t>(n)};
+}
+
+/// How the source of a packed operand lies in memory.
+enum class OperandOrder {
+    transposed,  ///< [n] rows of k values: a weight matrix, or keys
+    straight,    ///< [k] rows of n values: values
+};
+
+}  // namespace fastkv::kernels
