@@ -118,6 +118,14 @@ struct RowBlock {
         data = memory.data();
         std::memset(row(n), 0, static_cast<size_t>(padded - n) * stride * gemm_type_size(type));
     }
+    /// Up to `count` of its rows; `first` is a whole step of a product.
+    RowBlock strip(int first, int count) const {
+        RowBlock part = *this;
+        part.data = row(first);
+        part.n = std::min(count, n - first);
+        part.padded = round_up(part.n, product_m_step);
+        return part;
+    }
     std::byte* row(int i) const { return data + static_cast<size_t>(i) * stride * gemm_type_size(type); }
     const std::byte* at(int k) const { return data + static_cast<size_t>(k) * gemm_type_size(type); }
 
@@ -236,23 +244,28 @@ void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, s
 
 namespace {
 
-/// hidden = silu(gate·x)·(up·x), slab by slab.
+/// hidden = silu(gate·x)·(up·x) for rows and columns that fit the first caches together: a slab of both matrices is
+/// read from memory once and used by strip after strip of rows.
 void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidden) {
-    static thread_local AlignedBuffer gate_memory;  // [padded rows][slab_rows]
-    static thread_local AlignedBuffer up_memory;
+    static thread_local AlignedBuffer memory;  // gate and up: [2][strip rows][slab_rows]
     const size_t stride = PackedWeights::slab_rows;
-    auto* gate = gate_memory.reserve_as<float>(static_cast<size_t>(x.padded) * stride);
-    auto* up = up_memory.reserve_as<float>(static_cast<size_t>(x.padded) * stride);
+    const int strip_rows = std::min(product_sizes(x.type).strip_rows, x.padded);
+    auto* gate = memory.reserve_as<float>(2 * static_cast<size_t>(strip_rows) * stride);
+    float* up = gate + static_cast<size_t>(strip_rows) * stride;
     const int n_ff_padded = round_up(mlp.gate->n(), product_k_step);
     for (int slab = 0; slab < mlp.gate->n_slab(); ++slab) {
         const int first_col = slab * PackedWeights::slab_rows;
         const int cols = mlp.gate->impl().slab_cols(slab);
         const int padded_cols = std::min(PackedWeights::slab_rows, n_ff_padded - first_col);
-        multiply_slab(mlp.gate->impl(), slab, x, false, gate, stride);
-        multiply_slab(mlp.up->impl(), slab, x, false, up, stride);
-        for (int i = 0; i < x.n; ++i) {
-            gate_row(gate + static_cast<size_t>(i) * stride, up + static_cast<size_t>(i) * stride, cols, x.type,
-                     hidden.row(i) + static_cast<size_t>(first_col) * gemm_type_size(x.type), padded_cols);
+        for (int first = 0; first < x.n; first += strip_rows) {
+            const RowBlock strip = x.strip(first, strip_rows);
+            multiply_slab(mlp.gate->impl(), slab, strip, false, gate, stride);
+            multiply_slab(mlp.up->impl(), slab, strip, false, up, stride);
+            for (int i = 0; i < strip.n; ++i) {
+                const size_t row = static_cast<size_t>(i) * stride;
+                gate_row(gate + row, up + row, cols, x.type,
+                         hidden.row(first + i) + static_cast<size_t>(first_col) * gemm_type_size(x.type), padded_cols);
+            }
         }
     }
 }
