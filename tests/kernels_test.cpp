@@ -19,6 +19,7 @@
 #include "kernels/gemm.h"
 #include "kernels/key_scores.h"
 #include "kernels/prefill_attention.h"
+#include "kernels/quantized_linear.h"
 #include "kernels/simd.h"
 #include "kernels/vector_ops.h"
 
@@ -358,6 +359,227 @@ TEST(LinearBf16, RoundsToNearestEven) {
     linear(square, x.data(), 64, out.data(), 64, 1, 0, 1);
     for (size_t i = 0; i < 64; ++i) {
         EXPECT_EQ(out[i], expected[i % 4]) << i;
+    }
+}
+
+/// x / sqrt(mean(x²) + eps) · weight.
+std::vector<double> normalized(const float* x, int k, const std::vector<float>& weight, double eps) {
+    double squares = 0;
+    for (int i = 0; i < k; ++i) squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    std::vector<double> y;
+    for (int i = 0; i < k; ++i) {
+        y.push_back(static_cast<double>(x[i]) / std::sqrt(squares / k + eps) *
+                    static_cast<double>(weight[static_cast<size_t>(i)]));
+    }
+    return y;
+}
+
+PackedWeights packed_weights(GemmType type, int n, int k, const std::vector<float>& w) {
+    PackedWeights packed(type, n, k);
+    for (int slab = 0; slab < packed.n_slab(); ++slab) {
+        packed.pack_slab(slab,
+                         w.data() + static_cast<size_t>(slab) * PackedWeights::slab_rows * static_cast<size_t>(k));
+    }
+    return packed;
+}
+
+/// Row `row` of W times x.
+double product(const std::vector<float>& w, int row, const std::vector<double>& x) {
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); ++i) sum += static_cast<double>(w[static_cast<size_t>(row) * x.size() + i]) * x[i];
+    return sum;
+}
+
+/// Rows, n, n_ff, threads; how far bf16 may be from exact numbers of about 1.
+class GatedMlpOf : public testing::TestWithParam<std::tuple<GemmType, LinearCase>> {};
+
+TEST_P(GatedMlpOf, EqualsPlainLoop) {
+    const auto [type, shape] = GetParam();
+    const auto [m, n, n_ff, nth, how] = shape;
+    if (!gemm_available(type)) {
+        GTEST_SKIP() << "no products of this type here";
+    }
+    const float spread = 1.0F / std::sqrt(static_cast<float>(n));
+    const auto gate = random_floats(static_cast<size_t>(n_ff * n), 1, spread);
+    const auto up = random_floats(static_cast<size_t>(n_ff * n), 2, spread);
+    const auto down = random_floats(static_cast<size_t>(n * n_ff), 3, 1.0F / std::sqrt(static_cast<float>(n_ff)));
+    const auto norm = random_floats(static_cast<size_t>(n), 4);
+    const size_t stride = static_cast<size_t>(n) + 3;
+    const auto x = random_floats(static_cast<size_t>(m) * stride, 5);
+    std::vector<float> y(static_cast<size_t>(m) * stride, -12345.0F);
+    const PackedWeights packed_gate = packed_weights(type, n_ff, n, gate);
+    const PackedWeights packed_up = packed_weights(type, n_ff, n, up);
+    const PackedWeights packed_down = packed_weights(type, n, n_ff, down);
+    const GatedMlp mlp{{norm.data(), 1e-5F}, &packed_gate, &packed_up, &packed_down};
+    run_threads(nth, how, [&, rows = m, threads = nth](int ith) {
+        gated_mlp(mlp, {x.data(), stride}, {y.data(), stride}, rows, ith, threads);
+    });
+    const double allowed = type == GemmType::bf16 ? 0.06 : 2e-5;
+    for (int i = 0; i < m; i += std::max(1, m / 13)) {
+        const auto h = normalized(&x[static_cast<size_t>(i) * stride], n, norm, 1e-5);
+        std::vector<double> hidden;
+        for (int j = 0; j < n_ff; ++j) {
+            const double g = product(gate, j, h);
+            hidden.push_back(g / (1 + std::exp(-g)) * product(up, j, h));
+        }
+        for (int j = 0; j < n; ++j) {
+            const size_t at = static_cast<size_t>(i) * stride + static_cast<size_t>(j);
+            ASSERT_NEAR(y[at], static_cast<double>(x[at]) + product(down, j, hidden), allowed) << i << " " << j;
+        }
+        ASSERT_EQ(y[static_cast<size_t>(i) * stride + static_cast<size_t>(n)], -12345.0F) << "wrote between rows";
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, GatedMlpOf,
+                         testing::Combine(testing::Values(GemmType::f32, GemmType::bf16),
+                                          testing::Values(LinearCase{1, 64, 96, 2, Threads::one_by_one},
+                                                          LinearCase{50, 96, 300, 3, Threads::at_once},
+                                                          LinearCase{300, 72, 270, 2, Threads::at_once})));
+
+TEST(Linears, NormaliseOnceAndAddToWhatIsThere) {
+    for (const GemmType type : {GemmType::f32, GemmType::bf16}) {
+        if (!gemm_available(type)) continue;
+        constexpr int m = 37, k = 80, n_first = 70, n_second = 300;
+        const auto x = random_floats(m * k, 1);
+        const auto norm = random_floats(k, 2);
+        const auto w_first = random_floats(n_first * k, 3, 0.1F);
+        const auto w_second = random_floats(n_second * k, 4, 0.1F);
+        const auto bias = random_floats(n_first, 5);
+        const auto residual = random_floats(m * n_second, 6);
+        const PackedWeights first = packed_weights(type, n_first, k, w_first);
+        const PackedWeights second = packed_weights(type, n_second, k, w_second);
+        std::vector<float> y_first(m * n_first), y_second(m * n_second);
+        const LinearOutput outputs[] = {{&first, {bias.data(), 0}, {y_first.data(), n_first}},
+                                        {&second, {residual.data(), n_second}, {y_second.data(), n_second}}};
+        run_threads(2, Threads::at_once, [&](int ith) {
+            linear(outputs, {norm.data(), 1e-5F}, {x.data(), k}, m, ith, 2);
+        });
+        const double allowed = type == GemmType::bf16 ? 0.05 : 1e-5;
+        for (int i = 0; i < m; ++i) {
+            const auto h = normalized(&x[static_cast<size_t>(i * k)], k, norm, 1e-5);
+            for (int j = 0; j < n_first; ++j) {
+                const double expected = static_cast<double>(bias[static_cast<size_t>(j)]) + product(w_first, j, h);
+                ASSERT_NEAR(y_first[static_cast<size_t>(i * n_first + j)], expected, allowed) << i << " " << j;
+            }
+            for (int j = 0; j < n_second; ++j) {
+                const auto at = static_cast<size_t>(i * n_second + j);
+                const double expected = static_cast<double>(residual[at]) + product(w_second, j, h);
+                ASSERT_NEAR(y_second[at], expected, allowed) << i << " " << j;
+            }
+        }
+    }
+}
+
+// ---- a row times weights as files store them ----------------------------------------------------------------------
+
+/// A matrix of random blocks, and the numbers that they stand for by ggml's definition of the types.
+struct Blocks {
+    std::vector<uint8_t> bytes;
+    std::vector<float> values;  // [n][k]
+
+    Blocks(BlockType type, int n, int k, unsigned seed) {
+        std::mt19937 generator(seed);
+        for (int block = 0; block < n * k / 32; ++block) {
+            const auto d = static_cast<uint16_t>(0x2000U | (generator() & 0x3FFU) | (generator() & 1U) << 15);
+            const auto m = static_cast<uint16_t>(0x3000U | (generator() & 0x3FFU) | (generator() & 1U) << 15);
+            std::vector<uint8_t> data(type == BlockType::q8_0 ? 32 : 16);
+            for (uint8_t& byte : data) byte = static_cast<uint8_t>(generator());
+            const auto fifth = static_cast<uint32_t>(generator());
+            append(d);
+            if (type == BlockType::q4_1) append(m);
+            if (type == BlockType::q5_0) append(fifth);
+            bytes.insert(bytes.end(), data.begin(), data.end());
+            for (int i = 0; i < 32; ++i) {
+                const auto byte = data[static_cast<size_t>(type == BlockType::q8_0 ? i : i % 16)];
+                const int nibble = i < 16 ? byte & 15 : byte >> 4;
+                const int high = static_cast<int>(fifth >> i & 1U);
+                double value = 0;
+                switch (type) {
+                    case BlockType::q4_0: value = half_value(d) * (nibble - 8); break;
+                    case BlockType::q4_1: value = half_value(d) * nibble + half_value(m); break;
+                    case BlockType::q5_0: value = half_value(d) * (nibble + 16 * high - 16); break;
+                    case BlockType::q8_0: value = half_value(d) * static_cast<int8_t>(byte); break;
+                }
+                values.push_back(static_cast<float>(value));
+            }
+        }
+    }
+
+  private:
+    template <class T>
+    void append(T value) {
+        bytes.resize(bytes.size() + sizeof(T));
+        std::memcpy(bytes.data() + bytes.size() - sizeof(T), &value, sizeof(T));
+    }
+};
+
+/// x as the kernel rounds it: blocks of 32 in 8 bits.
+std::vector<double> in_eight_bits(const std::vector<float>& x) {
+    std::vector<double> rounded;
+    for (size_t i = 0; i < x.size(); i += 32) {
+        float largest = 0;
+        for (size_t j = i; j < i + 32; ++j) largest = std::max(largest, std::abs(x[j]));
+        const float inverse = largest > 0 ? 127.0F / largest : 0.0F;
+        for (size_t j = i; j < i + 32; ++j) {
+            rounded.push_back(static_cast<double>(std::nearbyint(x[j] * inverse)) * static_cast<double>(largest / 127));
+        }
+    }
+    return rounded;
+}
+
+class RowTimes : public testing::TestWithParam<std::tuple<BlockType, std::pair<int, int>>> {};
+
+TEST_P(RowTimes, EqualsPlainLoop) {
+    if (!quantized_available()) {
+        GTEST_SKIP() << "no VNNI here";
+    }
+    const auto [type, size] = GetParam();
+    const auto [n, k] = size;
+    const Blocks blocks(type, n, k, 7);
+    auto x = random_floats(static_cast<size_t>(k), 8);
+    std::fill(x.begin() + 32, x.begin() + 64, 0.0F);  // a block without a scale
+    const auto base = random_floats(static_cast<size_t>(n), 9);
+    std::vector<float> y(static_cast<size_t>(n), -12345.0F);
+    const QuantizedOutput output{{type, blocks.bytes.data(), n, k}, base.data(), y.data()};
+    run_threads(3, Threads::at_once, [&](int ith) { quantized_linear({&output, 1}, {}, x.data(), ith, 3); });
+    const auto rounded = in_eight_bits(x);
+    for (int i = 0; i < n; ++i) {
+        double magnitude = 1;
+        for (int j = 0; j < k; ++j) {
+            magnitude += std::abs(static_cast<double>(blocks.values[static_cast<size_t>(i * k + j)]) *
+                                  rounded[static_cast<size_t>(j)]);
+        }
+        const double expected = static_cast<double>(base[static_cast<size_t>(i)]) + product(blocks.values, i, rounded);
+        // Σ u·q is exact, its counterpart m·Σ q may be many times larger than their sum
+        ASSERT_NEAR(y[static_cast<size_t>(i)], expected, 2e-5 * magnitude) << "row " << i;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, RowTimes,
+                         testing::Combine(testing::Values(BlockType::q4_0, BlockType::q4_1, BlockType::q5_0,
+                                                          BlockType::q8_0),
+                                          testing::Values(std::pair{5, 64}, std::pair{70, 576}, std::pair{33, 1536})));
+
+TEST(RowGate, EqualsPlainLoop) {
+    if (!quantized_available()) {
+        GTEST_SKIP() << "no VNNI here";
+    }
+    constexpr int n_ff = 90, k = 128;
+    const Blocks gate(BlockType::q4_1, n_ff, k, 1);
+    const Blocks up(BlockType::q8_0, n_ff, k, 2);
+    const auto x = random_floats(k, 3, 0.2F);
+    const auto norm = random_floats(k, 4, 0.3F);
+    std::vector<float> y(n_ff);
+    const QuantizedGate layer{{norm.data(), 1e-5F},
+                              {BlockType::q4_1, gate.bytes.data(), n_ff, k},
+                              {BlockType::q8_0, up.bytes.data(), n_ff, k}};
+    run_threads(2, Threads::at_once, [&](int ith) { quantized_gate(layer, x.data(), y.data(), ith, 2); });
+    const auto exact = normalized(x.data(), k, norm, 1e-5);
+    const auto rounded = in_eight_bits(std::vector<float>(exact.begin(), exact.end()));
+    for (int i = 0; i < n_ff; ++i) {
+        const double g = product(gate.values, i, rounded);
+        const double expected = g / (1 + std::exp(-g)) * product(up.values, i, rounded);
+        ASSERT_NEAR(y[static_cast<size_t>(i)], expected, 1e-3 * std::max(1.0, std::abs(expected))) << i;
     }
 }
 

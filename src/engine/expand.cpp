@@ -32,15 +32,39 @@ void expand_slab(const SlabTask& task, std::vector<float>& scratch) {
 
 }  // namespace
 
+namespace {
+
+std::optional<kernels::BlockType> block_type(ggml_type type) {
+    switch (type) {
+        case GGML_TYPE_Q4_0: return kernels::BlockType::q4_0;
+        case GGML_TYPE_Q4_1: return kernels::BlockType::q4_1;
+        case GGML_TYPE_Q5_0: return kernels::BlockType::q5_0;
+        case GGML_TYPE_Q8_0: return kernels::BlockType::q8_0;
+        default: return std::nullopt;
+    }
+}
+
+}  // namespace
+
+Linear make_linear(const Device& device, ggml_tensor* weight, ggml_tensor* bias) {
+    Linear linear{weight, bias};
+    const auto type = block_type(weight->type);
+    if (type && device.own_kernels && kernels::quantized_available() && weight->ne[0] % 64 == 0) {
+        linear.row_matrix = {*type, weight->data, int(weight->ne[1]), int(weight->ne[0])};
+    }
+    return linear;
+}
+
 LayerLinears layer_linears(const LayerWeights& w) {
+    const Device& device = *w.device;
     return {
-        .q = {w.attn_q, w.attn_q_bias},
-        .k = {w.attn_k, w.attn_k_bias},
-        .v = {w.attn_v, w.attn_v_bias},
-        .o = {w.attn_output},
-        .gate = {w.ffn_gate},
-        .up = {w.ffn_up},
-        .down = {w.ffn_down},
+        .q = make_linear(device, w.attn_q, w.attn_q_bias),
+        .k = make_linear(device, w.attn_k, w.attn_k_bias),
+        .v = make_linear(device, w.attn_v, w.attn_v_bias),
+        .o = make_linear(device, w.attn_output),
+        .gate = make_linear(device, w.ffn_gate),
+        .up = make_linear(device, w.ffn_up),
+        .down = make_linear(device, w.ffn_down),
     };
 }
 

@@ -8,16 +8,21 @@
 
 #include "engine/graph.h"
 #include "kernels/gemm.h"
+#include "kernels/quantized_linear.h"
 #include "model/weights.h"
 
 namespace fastkv {
 
 /// One linear layer as a graph uses it.
 struct Linear {
-    ggml_tensor* weight = nullptr;                   // [n_in, n_out]
-    ggml_tensor* bias = nullptr;                     // [n_out] or nullptr
-    const kernels::PackedWeights* packed = nullptr;  // the expanded weight, or nullptr: multiply by `weight`
+    ggml_tensor* weight = nullptr;                       // [n_in, n_out]
+    ggml_tensor* bias = nullptr;                         // [n_out] or nullptr
+    const kernels::PackedWeights* packed = nullptr;      // the expanded weight, or nullptr: multiply by `weight`
+    std::optional<kernels::QuantizedMatrix> row_matrix;  // `weight` for fastkv's product with a single row
 };
+
+/// The layer, not expanded, as `device` computes it.
+Linear make_linear(const Device& device, ggml_tensor* weight, ggml_tensor* bias = nullptr);
 
 /// The linear layers of one transformer layer.
 struct LayerLinears {

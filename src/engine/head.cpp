@@ -29,7 +29,7 @@ Head::Head(const Model::Impl& model)
 void Head::run(std::span<const float> rows, std::span<float> logits) {
     const HyperParams& hp = model_.hparams;
     const int n_rows = int(rows.size()) / hp.n_embd;
-    Linear output{model_.weights.output};
+    Linear output = make_linear(device(), model_.weights.output);
     if (n_rows == 1) {
         if (!row_graph_) {
             row_graph_ = std::make_unique<Graph>(device(), allocator_.get(), 16);

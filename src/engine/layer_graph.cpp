@@ -76,11 +76,44 @@ std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Lin
     return parts;
 }
 
+/// Whether fastkv multiplies the rows x by the weights as the file has them: a single row, by types that it knows.
+bool by_row(std::span<const Linear> linears, const ggml_tensor* x) {
+    return x->ne[1] == 1 && std::all_of(linears.begin(), linears.end(),
+                                        [](const Linear& linear) { return linear.row_matrix && !linear.packed; });
+}
+
+/// The linear layers of the normalised row x [n_in] by one node: [n_out] each, one behind the other.
+std::vector<ggml_tensor*> build_row_linears(Graph& graph, std::span<const Linear> linears, const Norm& norm,
+                                            ggml_tensor* x) {
+    const std::vector<Linear> own(linears.begin(), linears.end());
+    int64_t n_out = 0;  // of all
+    for (const Linear& linear : own) n_out += linear.row_matrix->n;
+    ggml_tensor* all = graph.cpu_node({n_out}, {x}, [own, norm](ggml_tensor* dst, int ith, int nth) {
+        std::vector<kernels::QuantizedOutput> outputs;
+        float* y = floats(dst);
+        for (const Linear& linear : own) {
+            outputs.push_back({*linear.row_matrix, linear.bias ? floats(linear.bias) : nullptr, y});
+            y += linear.row_matrix->n;
+        }
+        kernels::quantized_linear(outputs, norm.of_kernels(), floats(dst->src[0]), ith, nth);
+    });
+    std::vector<ggml_tensor*> parts;
+    size_t offset = 0;
+    for (const Linear& linear : own) {
+        const int64_t n = linear.row_matrix->n;
+        parts.push_back(ggml_view_2d(graph.ctx(), all, n, 1, size_t(n) * sizeof(float), offset));
+        offset += size_t(n) * sizeof(float);
+    }
+    return parts;
+}
+
 /// W·norm(x) + b for each of the linear layers.
 std::vector<ggml_tensor*> build_projections(Graph& graph, const LayerContext& layer, std::span<const Linear> linears,
                                             ggml_tensor* x) {
     const float eps = layer.hparams.norm_eps;
-    if (all_packed(linears)) return build_packed_linears(graph, linears, {layer.weights.attn_norm, eps}, x);
+    const Norm norm{layer.weights.attn_norm, eps};
+    if (all_packed(linears)) return build_packed_linears(graph, linears, norm, x);
+    if (by_row(linears, x)) return build_row_linears(graph, linears, norm, x);
     ggml_tensor* h = build_norm(graph, eps, x, layer.weights.attn_norm);
     std::vector<ggml_tensor*> parts;
     for (const Linear& linear : linears) {
@@ -92,6 +125,13 @@ std::vector<ggml_tensor*> build_projections(Graph& graph, const LayerContext& la
 
 /// x + W·y: [n_in, rows] -> [n_embd, rows].
 ggml_tensor* build_residual(Graph& graph, const Linear& linear, ggml_tensor* x, ggml_tensor* y) {
+    if (by_row({&linear, 1}, y)) {
+        const kernels::QuantizedMatrix matrix = *linear.row_matrix;
+        return graph.cpu_node({matrix.n, 1}, {x, y}, [matrix](ggml_tensor* dst, int ith, int nth) {
+            const kernels::QuantizedOutput output{matrix, floats(dst->src[0]), floats(dst)};
+            kernels::quantized_linear({&output, 1}, {}, floats(dst->src[1]), ith, nth);
+        });
+    }
     const kernels::PackedWeights* w = linear.packed;
     if (!w) return ggml_add(graph.ctx(), x, build_quantised_linear(graph, linear, y));
     return graph.cpu_node({w->n(), x->ne[1]}, {x, y}, [w](ggml_tensor* dst, int ith, int nth) {
@@ -111,6 +151,13 @@ ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) 
             const kernels::ConstRows rows = rows_of(dst->src[0]);
             kernels::gated_mlp(mlp, rows, {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), ith, nth);
         });
+    }
+    if (by_row({linears, 2}, x)) {
+        const kernels::QuantizedGate gated{{floats(layer.weights.ffn_norm), eps}, *l.gate.row_matrix, *l.up.row_matrix};
+        ggml_tensor* hidden = graph.cpu_node({gated.gate.n, 1}, {x}, [gated](ggml_tensor* dst, int ith, int nth) {
+            kernels::quantized_gate(gated, floats(dst->src[0]), floats(dst), ith, nth);
+        });
+        return build_residual(graph, l.down, x, hidden);
     }
     ggml_tensor* h = build_norm(graph, eps, x, layer.weights.ffn_norm);
     ggml_tensor* gate = build_quantised_linear(graph, l.gate, h);
@@ -170,7 +217,9 @@ ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x
 
 ggml_tensor* build_head(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* output_norm,
                         const Linear& output) {
-    if (output.packed) return build_packed_linears(graph, {&output, 1}, {output_norm, hparams.norm_eps}, x).front();
+    const Norm norm{output_norm, hparams.norm_eps};
+    if (output.packed) return build_packed_linears(graph, {&output, 1}, norm, x).front();
+    if (by_row({&output, 1}, x)) return build_row_linears(graph, {&output, 1}, norm, x).front();
     return build_quantised_linear(graph, output, build_norm(graph, hparams.norm_eps, x, output_norm));
 }
 
