@@ -119,32 +119,42 @@ FASTKV_VNNI inline __m512 minima(Q41, const uint8_t* b, __mmask16 mask) {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(head_words<Q41>(b, mask), 16)));
 }
 
-/// One row of W times x.
-template <class Block>
-FASTKV_VNNI float dot(const uint8_t* row, const QuantizedRow& x, int k) {
-    __m512 sum = _mm512_setzero_ps();
-    __m512 rest = _mm512_setzero_ps();
-    const uint8_t* b = row;
-    for (int i = 0; i < k; i += chunk_values, b += 2 * Block::bytes) {
-        const __m512i q = _mm512_load_si512(x.values + i);
-        const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), integers(Block{}, b), q);
-        const __m512 scale = _mm512_mul_ps(scales<Block>(b), _mm512_load_ps(x.scales + i / 4));
-        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum);
-    }
+/// `R` neighbouring rows of W times x: several, so that the processor always has a product to begin while others wait.
+template <class Block, int R>
+FASTKV_VNNI void dot(const uint8_t* row, const QuantizedRow& x, int k, float* y) {
     const int n_block = k / block_values;
+    const size_t row_bytes = static_cast<size_t>(n_block) * Block::bytes;
+    __m512 sum[R];
+    for (int r = 0; r < R; ++r) sum[r] = _mm512_setzero_ps();
+    for (int i = 0; i < k; i += chunk_values) {
+        const __m512i q = _mm512_load_si512(x.values + i);
+        const __m512 x_scale = _mm512_load_ps(x.scales + i / 4);
+        const uint8_t* b = row + static_cast<size_t>(i / block_values) * Block::bytes;
+        for (int r = 0; r < R; ++r, b += row_bytes) {
+            const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), integers(Block{}, b), q);
+            const __m512 scale = _mm512_mul_ps(scales<Block>(b), x_scale);
+            sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum[r]);
+        }
+    }
     for (int i = 0; i < n_block; i += 16) {
         const auto mask = static_cast<__mmask16>(n_block - i >= 16 ? 0xFFFF : (1 << (n_block - i)) - 1);
-        const __m512 m = minima(Block{}, row + static_cast<size_t>(i) * Block::bytes, mask);
-        rest = _mm512_fmadd_ps(m, _mm512_maskz_loadu_ps(mask, x.sums + i), rest);
+        const __m512 x_sums = _mm512_maskz_loadu_ps(mask, x.sums + i);
+        const uint8_t* b = row + static_cast<size_t>(i) * Block::bytes;
+        for (int r = 0; r < R; ++r, b += row_bytes) sum[r] = _mm512_fmadd_ps(minima(Block{}, b, mask), x_sums, sum[r]);
     }
-    return _mm512_reduce_add_ps(_mm512_add_ps(sum, rest));
+    for (int r = 0; r < R; ++r) y[r] = _mm512_reduce_add_ps(sum[r]);
 }
 
 template <class Block>
 void rows_of(const QuantizedMatrix& w, const QuantizedRow& x, int first, int last, float* y) {
     const size_t row_bytes = static_cast<size_t>(w.k / block_values) * Block::bytes;
     const auto* data = static_cast<const uint8_t*>(w.data);
-    for (int row = first; row < last; ++row) y[row] = dot<Block>(data + static_cast<size_t>(row) * row_bytes, x, w.k);
+    constexpr int together = 4;
+    int row = first;
+    for (; row + together <= last; row += together) {
+        dot<Block, together>(data + static_cast<size_t>(row) * row_bytes, x, w.k, y + row);
+    }
+    for (; row < last; ++row) dot<Block, 1>(data + static_cast<size_t>(row) * row_bytes, x, w.k, y + row);
 }
 
 /// y[first, last) = rows of W times x.
