@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fastkv/error.h"
+#include "model/memory.h"
 
 namespace fastkv {
 
@@ -88,6 +89,8 @@ ggml_tensor* TensorStore::add(ggml_type type, std::initializer_list<int64_t> sha
 void TensorStore::allocate(const std::string& what) {
     buffer_.reset(ggml_backend_alloc_ctx_tensors(ctx_.get(), device_->backend));
     if (!buffer_) fail("not enough memory on " + device_->name + " for " + what);
+    if (device_->is_cpu)
+        prefer_huge_pages(ggml_backend_buffer_get_base(buffer_.get()), ggml_backend_buffer_get_size(buffer_.get()));
     // ggml's attention multiplies masked entries by zero: they must not be NaN
     if (!device_->own_kernels) ggml_backend_buffer_clear(buffer_.get(), 0);
 }

@@ -4,6 +4,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -98,6 +102,18 @@ uint64_t peak_rss_bytes() {
     return static_cast<uint64_t>(usage.ru_maxrss);
 #else
     return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+#endif
+}
+
+void prefer_huge_pages(void* data, size_t bytes) {
+#if defined(__linux__)
+    constexpr uintptr_t huge_page = uintptr_t{2} << 20;
+    const auto begin = (reinterpret_cast<uintptr_t>(data) + huge_page - 1) / huge_page * huge_page;
+    const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / huge_page * huge_page;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+    (void)data;
+    (void)bytes;
 #endif
 }
 

@@ -1,6 +1,7 @@
 // How much memory there is, asked before it is taken.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -12,6 +13,10 @@ uint64_t available_memory();
 
 /// The largest resident set of the process so far, in bytes; 0 where the system does not say.
 uint64_t peak_rss_bytes();
+
+/// Asks the system for large pages behind memory that is about to be filled: what is streamed through for every token
+/// otherwise waits for address translation, most of all in a virtual machine. A hint: where it is refused nothing changes.
+void prefer_huge_pages(void* data, size_t bytes);
 
 /// "1.5 GiB", "12.0 MiB", "300 bytes".
 std::string format_bytes(uint64_t bytes);

@@ -228,6 +228,7 @@ class Placer {
         if (!owned) fail("not enough memory: the weights need " + format_bytes(total));
         ggml_backend_buffer_set_usage(owned.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         char* next = static_cast<char*>(ggml_backend_buffer_get_base(owned.get()));
+        prefer_huge_pages(next, total);
         for (const Item& item : items_) {
             if (item.on_gpu || in_place(item)) continue;
             set_data(owned.get(), item.target, next);
