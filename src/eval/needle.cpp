@@ -1,10 +1,13 @@
 #include "eval/needle.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <cstdio>
 #include <set>
 #include <sstream>
 
+#include "eval/heat_map.h"
 #include "eval/prompt.h"
 #include "eval/random.h"
 #include "eval/string_match.h"
@@ -70,6 +73,61 @@ std::string cells_json(const std::vector<Row>& rows) {
         cells.append(cells.empty() ? "[\n" : ",\n").append(cell.dump(-1, ' ', false, Json::error_handler_t::replace));
     }
     return cells.empty() ? "[]\n" : cells + "\n]\n";
+}
+
+template <class T>
+size_t index_in(const std::vector<T>& values, const T& value) {
+    return size_t(std::find(values.begin(), values.end(), value) - values.begin());
+}
+
+// The setting in lines that a picture of four columns has room for.
+std::vector<std::string> wrapped(const std::string& text) {
+    constexpr size_t width = 96;
+    std::vector<std::string> lines;
+    for (size_t from = 0; from < text.size();) {
+        size_t end = text.size() - from <= width ? std::string::npos : text.rfind(" --", from + width);
+        if (end == std::string::npos || end <= from) end = text.size();
+        lines.push_back(text.substr(from, end - from));
+        from = std::min(text.size(), end + 1);
+    }
+    return lines;
+}
+
+HeatMap heat_map_of(const std::vector<Row>& rows, const std::string& setting, const std::string& name) {
+    HeatMap map;
+    std::set<int> lengths, depths;
+    std::vector<double> scores;
+    for (const Row& row : rows) {
+        if (row.setting != setting) continue;
+        lengths.insert(row.length);
+        depths.insert(int(row.depth));
+        if (!row.failed()) scores.push_back(row.score);
+    }
+    map.lengths.assign(lengths.begin(), lengths.end());
+    map.depths.assign(depths.begin(), depths.end());
+    map.scores.assign(depths.size(), std::vector<std::optional<double>>(lengths.size()));
+    for (const Row& row : rows) {
+        if (row.setting != setting || row.failed()) continue;
+        map.scores[index_in(map.depths, int(row.depth))][index_in(map.lengths, row.length)] = row.score;
+    }
+    char mean[32];
+    std::snprintf(mean, sizeof mean, "%.3f", mean_of(scores).mean);
+    map.title = name + ": mean " + mean;
+    map.notes = wrapped(setting);
+    return map;
+}
+
+// "heat-map-fastkv-retain-rate-0.2" of "fastkv --retain-rate 0.2".
+std::string file_name(const std::string& name) {
+    std::string file = "heat-map-";
+    for (const char c : name) {
+        const bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_';
+        if (plain)
+            file += c;
+        else if (file.back() != '-')
+            file += '-';
+    }
+    return file;
 }
 
 }  // namespace
@@ -176,7 +234,18 @@ std::vector<Table> Needle::tables(const std::vector<Row>& rows) const {
 }
 
 std::vector<std::pair<std::string, std::string>> Needle::files(const std::vector<Row>& rows) const {
-    return {{"cells.json", cells_json(rows)}};
+    std::vector<std::pair<std::string, std::string>> files = {{"cells.json", cells_json(rows)}};
+    std::vector<std::string> settings;
+    for (const Row& row : rows) {
+        if (std::find(settings.begin(), settings.end(), row.setting) == settings.end()) settings.push_back(row.setting);
+    }
+    const std::vector<std::string> names = short_names(settings);
+    for (size_t i = 0; i < settings.size(); ++i) {
+        const HeatMap map = heat_map_of(rows, settings[i], names[i]);
+        files.emplace_back(file_name(names[i]) + ".svg", draw_heat_map(map, /*png=*/false));
+        if (can_draw_png()) files.emplace_back(file_name(names[i]) + ".png", draw_heat_map(map, /*png=*/true));
+    }
+    return files;
 }
 
 }  // namespace fastkv::eval
