@@ -80,6 +80,23 @@ std::set<std::string> keys_of(const std::vector<eval::Row>& rows) {
     return keys;
 }
 
+// Until everything is asked or Ctrl-C comes.
+void ask_all(const Model& model, const eval::Evaluation& evaluation, const std::vector<MethodParams>& settings,
+             const eval::RunParams& params, ResultFolder& folder, Countdown& countdown) {
+    catch_interrupts();
+    bool expected = false;
+    const auto on_progress = [&](const eval::RunProgress& now) {
+        if (!expected) countdown.expect(now.work);
+        expected = true;
+        countdown.did_so_far(now.work_done);
+        countdown.show(format("%d of %d, %s %s", now.n_done + 1, now.n_total, now.method.c_str(), now.sample.c_str()));
+        return !interrupted();
+    };
+    eval::run_evaluation(
+        model, evaluation, settings, keys_of(folder.rows()), params, [&](const eval::Row& row) { folder.add(row); },
+        on_progress);
+}
+
 void write_results(const ResultFolder& folder, const eval::Evaluation& evaluation) {
     Json tables = Json::array();
     for (const eval::Table& table : evaluation.tables(folder.rows())) tables.push_back(eval::table_json(table));
@@ -151,6 +168,7 @@ void add_eval_command(CLI::App& app, EvalOptions& options) {
     command->require_subcommand(1);
     command->footer("'fastkv eval NAME --help' explains an evaluation; docs/eval.md what each computes.");
     add_eval_needle(*command, options);
+    add_eval_ruler(*command, options);
 }
 
 int run_eval(const EvalOptions& options, const Model& model, const eval::Evaluation& evaluation,
@@ -164,22 +182,11 @@ int run_eval(const EvalOptions& options, const Model& model, const eval::Evaluat
                      folder.rows().size());
     }
     folder.begin_run(this_run(options, model, settings));
-    write_results(folder, evaluation);
+    folder.write_summary(Json::array());
 
-    catch_interrupts();
     Countdown countdown;
-    bool started = false;
-    const auto on_progress = [&](const eval::RunProgress& now) {
-        if (!started) countdown.expect(now.work);
-        started = true;
-        countdown.did_so_far(now.work_done);
-        countdown.show(format("%d of %d, %s %s", now.n_done + 1, now.n_total, now.method.c_str(), now.sample.c_str()));
-        return !interrupted();
-    };
     try {
-        eval::run_evaluation(
-            model, evaluation, settings, keys_of(folder.rows()), run_params(options, model, protocol),
-            [&](const eval::Row& row) { folder.add(row); }, on_progress);
+        ask_all(model, evaluation, settings, run_params(options, model, protocol), folder, countdown);
     } catch (const Error& error) {
         countdown.clear();
         write_results(folder, evaluation);

@@ -50,7 +50,7 @@ int eval_needle(const EvalOptions& options, eval::NeedleParams params) {
     const Model model = Model::load(options.model.path, options.model.params);
     check_lengths(options, model, params);
     const eval::Needle needle(model, params, haystack);
-    return run_eval(options, model, needle, {.truncation = eval::Truncation::reference});
+    return run_eval(options, model, needle);
 }
 
 }  // namespace

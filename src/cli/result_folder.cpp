@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "cli/input_text.h"
 #include "cli/whole_file.h"
@@ -117,7 +118,7 @@ void ResultFolder::read_rows(bool retry_failed) {
     if (content != found) write_file(samples_name, content);
 }
 
-void ResultFolder::add(const eval::Row& row) {
+void ResultFolder::append(const eval::Row& row) {
     const std::string line = eval::row_json(row) + "\n";
     const bool written = write(samples_, line.data(), line.size()) == ssize_t(line.size());
     if (!written || fdatasync(samples_) != 0) {
@@ -126,7 +127,15 @@ void ResultFolder::add(const eval::Row& row) {
     rows_.push_back(row);
 }
 
-void ResultFolder::begin_run(const Json& run) { summary_["runs"].push_back(run); }
+void ResultFolder::begin_run(const Json& run) { run_ = run; }
+
+void ResultFolder::add(const eval::Row& row) {
+    if (!run_.is_null()) {
+        summary_["runs"].push_back(std::exchange(run_, nullptr));
+        write_summary(Json::array());
+    }
+    append(row);
+}
 
 void ResultFolder::write_summary(const Json& tables) const {
     Json summary = summary_;

@@ -26,7 +26,8 @@ class ResultFolder {
     /// Appends the row; it is on the disk when this returns.
     void add(const eval::Row& row);
 
-    /// What this run is: command, version, machine. Stands in the summary's "runs", behind the earlier ones.
+    /// What this run is: command, version, machine. Stands in the summary's "runs", behind the earlier ones, as soon as
+    /// it adds a row.
     void begin_run(const eval::Json& run);
 
     /// Writes summary.json: settings, runs, and `tables`.
@@ -40,9 +41,11 @@ class ResultFolder {
   private:
     void read_summary(const std::string& evaluation, const eval::Json& settings);
     void read_rows(bool retry_failed);
+    void append(const eval::Row& row);
 
     std::string path_;
     eval::Json summary_;  // without its tables
+    eval::Json run_;      // of this process, until it is in the summary
     std::vector<eval::Row> rows_;
     int lock_ = -1;     // the folder, open and locked
     int samples_ = -1;  // samples.jsonl, open for appending

@@ -11,7 +11,8 @@ namespace fastkv::eval {
 namespace {
 
 // In pixels.
-constexpr double cell_height = 34, gap = 1, left = 76, right = 92, bottom = 62, title_height = 46, note_height = 15;
+constexpr double cell_height = 34, gap = 1, left = 76, right = 92, bottom = 62, title_height = 46, note_height = 15,
+                 note_letter = 6;
 constexpr Color cell_ink{0.1, 0.1, 0.1}, no_score{0.8, 0.8, 0.8};
 
 std::string length_text(int length) {
@@ -24,19 +25,43 @@ std::string score_text(double score) {
     return text;
 }
 
+double cell_width_of(const HeatMap& map) {
+    return std::clamp(640.0 / double(std::max<size_t>(1, map.lengths.size())), 44.0, 120.0);
+}
+
+double width_of(const HeatMap& map) {
+    return std::max(left + cell_width_of(map) * double(map.lengths.size()) + right, 620.0);
+}
+
+// Lines that fit the picture's width.
+std::vector<std::string> note_lines(const HeatMap& map) {
+    const auto width = size_t((width_of(map) - left - 10) / note_letter);
+    const std::string& note = map.note;
+    std::vector<std::string> lines;
+    for (size_t from = 0; from < note.size();) {
+        size_t end = note.size() - from <= width ? std::string::npos : note.rfind(" --", from + width);
+        if (end == std::string::npos || end <= from) end = note.size();
+        lines.push_back(note.substr(from, end - from));
+        from = std::min(note.size(), end + 1);
+    }
+    return lines;
+}
+
 struct Layout {
-    double cell_width, top;
+    std::vector<std::string> notes;
+    double cell_width, width, top;
     size_t n_columns, n_rows;
 
     explicit Layout(const HeatMap& map)
-        : cell_width(std::clamp(640.0 / double(std::max<size_t>(1, map.lengths.size())), 44.0, 120.0)),
-          top(title_height + note_height * double(map.notes.size())),
+        : notes(note_lines(map)),
+          cell_width(cell_width_of(map)),
+          width(width_of(map)),
+          top(title_height + note_height * double(notes.size())),
           n_columns(map.lengths.size()),
           n_rows(map.depths.size()) {}
 
     double x(size_t column) const { return left + cell_width * double(column); }
     double y(size_t row) const { return top + cell_height * double(row); }
-    double width() const { return std::max(x(n_columns) + right, 480.0); }
     double height() const { return y(n_rows) + bottom; }
 };
 
@@ -95,11 +120,10 @@ Color score_color(double score) {
 
 std::string draw_heat_map(const HeatMap& map, bool png) {
     const Layout at(map);
-    const auto canvas =
-        png && can_draw_png() ? png_canvas(at.width(), at.height()) : svg_canvas(at.width(), at.height());
+    const auto canvas = png && can_draw_png() ? png_canvas(at.width, at.height()) : svg_canvas(at.width, at.height());
     canvas->text(left, 30, 16, Anchor::start, map.title);
-    for (size_t i = 0; i < map.notes.size(); ++i) {
-        canvas->text(left, title_height + note_height * double(i), 10, Anchor::start, map.notes[i]);
+    for (size_t i = 0; i < at.notes.size(); ++i) {
+        canvas->text(left, title_height + note_height * double(i), 10, Anchor::start, at.notes[i]);
     }
     draw_cells(*canvas, at, map);
     draw_axes(*canvas, at, map);

@@ -10,10 +10,10 @@
 namespace fastkv::eval {
 
 struct HeatMap {
-    std::string title;               ///< "fastkv: mean 0.87"
-    std::vector<std::string> notes;  ///< small lines below it
-    std::vector<int> lengths;        ///< columns
-    std::vector<int> depths;         ///< rows, %
+    std::string title;         ///< "fastkv: mean 0.87"
+    std::string note;          ///< small lines below it, such as all parameters; broken before " --"
+    std::vector<int> lengths;  ///< columns
+    std::vector<int> depths;   ///< rows, %
     /// [depths][lengths] in [0, 1]; nothing where nothing was asked or the sample failed.
     std::vector<std::vector<std::optional<double>>> scores;
 };

@@ -80,19 +80,6 @@ size_t index_in(const std::vector<T>& values, const T& value) {
     return size_t(std::find(values.begin(), values.end(), value) - values.begin());
 }
 
-// The setting in lines that a picture of four columns has room for.
-std::vector<std::string> wrapped(const std::string& text) {
-    constexpr size_t width = 96;
-    std::vector<std::string> lines;
-    for (size_t from = 0; from < text.size();) {
-        size_t end = text.size() - from <= width ? std::string::npos : text.rfind(" --", from + width);
-        if (end == std::string::npos || end <= from) end = text.size();
-        lines.push_back(text.substr(from, end - from));
-        from = std::min(text.size(), end + 1);
-    }
-    return lines;
-}
-
 HeatMap heat_map_of(const std::vector<Row>& rows, const std::string& setting, const std::string& name) {
     HeatMap map;
     std::set<int> lengths, depths;
@@ -113,7 +100,7 @@ HeatMap heat_map_of(const std::vector<Row>& rows, const std::string& setting, co
     char mean[32];
     std::snprintf(mean, sizeof mean, "%.3f", mean_of(scores).mean);
     map.title = name + ": mean " + mean;
-    map.notes = wrapped(setting);
+    map.note = setting;
     return map;
 }
 
