@@ -263,8 +263,8 @@ TEST(TuneLayerDistance, IsTheMeanSquaredDistanceFromFullKv) {
 TEST(TunePlot, ShowsEveryPointAndTheChoice) {
     Curves curves{.title = "A & B", .n_layer = 4, .chosen = 1};
     curves.distances = {{0, 4, 0.4}, {1, 1, 0.1}, {2, 0, 0}};
-    curves.answers = {{0, tally(10, 9, 0)}, {1, tally(10, 0, 0)}};
-    curves.full = tally(10, 0, 0);
+    curves.answers = {{0, {10, 1, 9, 0}}, {1, {10, 10, 0, 0}}};
+    curves.full = {10, 10, 0, 0};
     const std::string svg = plot_svg(curves);
     const auto count = [&](const std::string& part) {
         int n = 0;

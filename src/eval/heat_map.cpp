@@ -39,8 +39,11 @@ std::vector<std::string> note_lines(const HeatMap& map) {
     const std::string& note = map.note;
     std::vector<std::string> lines;
     for (size_t from = 0; from < note.size();) {
-        size_t end = note.size() - from <= width ? std::string::npos : note.rfind(" --", from + width);
-        if (end == std::string::npos || end <= from) end = note.size();
+        size_t end = note.size();
+        if (note.size() - from > width) {
+            end = note.rfind(" --", from + width);
+            if (end == std::string::npos || end <= from) end = std::min(note.find(" --", from), note.size());
+        }
         lines.push_back(note.substr(from, end - from));
         from = std::min(note.size(), end + 1);
     }

@@ -62,7 +62,8 @@ RulerPrompt make_vt(const Fit& fit, Random random) {
     const Random shown_places(random.next()), asked_places(random.next());
     const int least = int(asked.statements.size());
     const auto build_example = [&](int n_noises) { return task_of(shown, text_of(shown, n_noises, shown_places)); };
-    const Fit fit_example{std::min(example_tokens - example_answer, fit.n_tokens), fit.count};
+    // A tokenizer that knows no words may need more for the shortest example.
+    const Fit fit_example{std::max(example_tokens - example_answer, fit.count(build_example(least))), fit.count};
     const std::string example =
         build_example(fit_example.largest(least, example_tokens, build_example)) + join(shown.variables, " ") + "\n\n";
     const auto build = [&](int n_noises) { return example + task_of(asked, text_of(asked, n_noises, asked_places)); };

@@ -136,25 +136,67 @@ std::vector<std::string> short_names(const std::vector<std::string>& settings) {
     return names;
 }
 
-std::string table_text(const Table& table) {
+namespace {
+
+using Grid = std::vector<std::vector<std::string>>;  // [lines][columns]
+
+// Columns that would make lines longer than a screen become lines.
+Grid turned(const Grid& grid) {
+    Grid other(grid[0].size(), std::vector<std::string>(grid.size()));
+    for (size_t line = 0; line < grid.size(); ++line) {
+        for (size_t column = 0; column < grid[line].size(); ++column) other[column][line] = grid[line][column];
+    }
+    return other;
+}
+
+// Markdown, in columns: the first to the left, the others to the right.
+std::string grid_text(const Grid& grid) {
+    std::vector<size_t> widths(grid[0].size(), 3);
+    for (const auto& line : grid) {
+        for (size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
+    }
     std::string result;
-    if (!table.title.empty()) result.append(table.title).append("\n\n");
-    result += "| method |";
-    for (const std::string& column : table.columns) result.append(" ").append(column).append(" |");
-    result += " prefill | decode | cache |\n|---|";
-    for (size_t i = 0; i < table.columns.size(); ++i) result += "---:|";
-    result += "---:|---:|---:|\n";
+    for (size_t at = 0; at < grid.size(); ++at) {
+        for (size_t i = 0; i < widths.size(); ++i) {
+            const std::string& cell = grid[at][i];
+            const std::string padding(widths[i] - cell.size(), ' ');
+            result.append("| ").append(i == 0 ? cell + padding : padding + cell).append(" ");
+        }
+        result += "|\n";
+        if (at > 0) continue;
+        for (size_t i = 0; i < widths.size(); ++i) {
+            result.append("|").append(i == 0 ? "-" : "").append(widths[i] + 1, '-').append(i == 0 ? "" : ":");
+        }
+        result += "|\n";
+    }
+    return result;
+}
+
+Grid grid_of(const Table& table) {
+    Grid grid(1, {"method"});
+    for (const std::string& column : table.columns) grid[0].push_back(column);
+    for (const char* column : {"prefill", "decode", "cache"}) grid[0].emplace_back(column);
     std::vector<std::string> settings;
     for (const SettingLine& line : table.lines) settings.push_back(line.setting);
     const std::vector<std::string> names = short_names(settings);
     for (size_t i = 0; i < names.size(); ++i) {
         const SettingLine& line = table.lines[i];
-        result.append("| ").append(names[i]).append(" |");
-        for (const Cell& cell : line.cells) result.append(" ").append(cell_text(cell)).append(" |");
-        result += text(" %.2f s | %.2f s | %.1f MiB |\n", line.prefill_seconds, line.decode_seconds,
-                       line.kv_cache_bytes / (1 << 20));
+        grid.push_back({names[i]});
+        for (const Cell& cell : line.cells) grid.back().push_back(cell_text(cell));
+        grid.back().push_back(text("%.2f s", line.prefill_seconds));
+        grid.back().push_back(text("%.2f s", line.decode_seconds));
+        grid.back().push_back(text("%.1f MiB", line.kv_cache_bytes / (1 << 20)));
     }
-    return result;
+    return grid;
+}
+
+}  // namespace
+
+std::string table_text(const Table& table) {
+    constexpr size_t most_columns = 9;
+    const Grid grid = grid_of(table);
+    const bool turns = grid[0].size() > most_columns && grid[0].size() > grid.size();
+    return (table.title.empty() ? "" : table.title + "\n\n") + grid_text(turns ? turned(grid) : grid);
 }
 
 Json table_json(const Table& table) {

@@ -47,7 +47,8 @@ Cell mean_of_cells(const std::vector<Cell>& cells);
 /// same method: "fastkv --retain-rate 0.2".
 std::vector<std::string> short_names(const std::vector<std::string>& settings);
 
-/// Markdown: settings by their short names, scores in percent with their intervals of 95 %.
+/// Markdown: settings by their short names, scores in percent with their intervals of 95 %. A table of many columns has
+/// them as lines.
 std::string table_text(const Table& table);
 
 Json table_json(const Table& table);
