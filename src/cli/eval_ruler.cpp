@@ -138,7 +138,8 @@ void add_own_options(CLI::App& command, const std::shared_ptr<RulerOptions>& own
     };
     command.option_defaults()->group("RULER");
     add("--tasks", "NAME,NAME,...",
-        "of " + eval::join(eval::ruler_tasks(), ", ") + "\n(default: all that have their data)",
+        "of niah_single_1, _2, _3, niah_multikey_1, _2, _3,\nniah_multivalue, niah_multiquery, vt, cwe, fwe, qa_1, "
+        "qa_2\n(default: all that have their data)",
         [own](const std::string& text) { own->params.tasks = parse_tasks(text); });
     add("--lengths", "N,N,...", "tokens of prompt and answer together (default 4096)", [own](const std::string& text) {
         own->params.lengths = parse_lengths("--lengths", text);

@@ -153,9 +153,4 @@ std::string default_folder(const std::string& evaluation, const std::string& mod
     return "eval-" + evaluation + "-" + fs::path(model_path).stem().string();
 }
 
-bool is_result_folder(const std::string& path) {
-    std::error_code ignored;
-    return fs::exists(path + "/" + summary_name, ignored);
-}
-
 }  // namespace fastkv::cli

@@ -55,7 +55,4 @@ class ResultFolder {
 /// .gguf.
 std::string default_folder(const std::string& evaluation, const std::string& model_path);
 
-/// Whether fastkv can have made this folder: it has a summary.json.
-bool is_result_folder(const std::string& path);
-
 }  // namespace fastkv::cli

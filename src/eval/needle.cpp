@@ -155,7 +155,7 @@ Needle::Needle(Model model, NeedleParams params, const std::string& haystack)
         for (const int length : params_.lengths) cells_.emplace_back(length, depth);
     }
     if (params_.limit > 0 && params_.limit < int(cells_.size())) cells_.resize(size_t(params_.limit));
-    for (const auto& [length, depth] : cells_) text_of(length, depth);  // refuses lengths that are too short
+    for (const int length : params_.lengths) budget_of(length);  // refuses those that are too short
 }
 
 Json Needle::settings() const {
@@ -179,16 +179,19 @@ std::string Needle::framed(const std::string& text) const {
            " </book>.\n Based on the content of the book, Question: " + needle_start + ": \nAnswer:";
 }
 
+int Needle::budget_of(int length) const {
+    const int frame = params_.protocol == NeedleProtocol::chat ? int(prompt_tokens(model_, framed(""), true).size())
+                                                               : reference_reserve;
+    const auto n_needle = int(model_.tokenize(needle_text, false, false).size());
+    if (length - frame < n_needle) refuse("a length of " + std::to_string(length) + " has no room for the needle");
+    return length - frame;
+}
+
 std::string Needle::text_of(int length, int depth) const {
     const std::vector<Token> needle = model_.tokenize(needle_text, false, false);
-    int budget = length - reference_reserve;
-    if (params_.protocol == NeedleProtocol::chat) {
-        budget = length - int(prompt_tokens(model_, framed(""), true).size());
-    }
-    if (budget < int(needle.size())) refuse("a length of " + std::to_string(length) + " has no room for the needle");
     const std::vector<Token> context(haystack_.begin(), haystack_.begin() + length);
     const auto is_full_stop = [&](Token token) { return model_.piece(token) == "."; };
-    return whole_characters(model_.detokenize(insert_needle(context, needle, budget, depth, is_full_stop)));
+    return whole_characters(model_.detokenize(insert_needle(context, needle, budget_of(length), depth, is_full_stop)));
 }
 
 Sample Needle::make(size_t index) const {

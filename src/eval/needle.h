@@ -53,6 +53,7 @@ class Needle : public Evaluation {
 
   private:
     std::string framed(const std::string& text) const;
+    int budget_of(int length) const;  // tokens of text and needle
     std::string text_of(int length, int depth) const;
 
     Model model_;

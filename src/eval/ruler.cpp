@@ -162,7 +162,9 @@ Ruler::Ruler(Model model, RulerParams params, RulerSources sources)
         }
     }
     // Refuses lengths that are too short for a task, before anything is asked.
-    for (size_t i = 0; i < params_.lengths.size() * params_.tasks.size(); ++i) make(i);
+    for (const int length : params_.lengths) {
+        for (const std::string& task : params_.tasks) prompt_of({task, length, 0}, /*probes=*/true);
+    }
 }
 
 Json Ruler::settings() const {
@@ -180,32 +182,31 @@ std::vector<SampleInfo> Ruler::samples() const {
     return samples;
 }
 
-RulerPrompt Ruler::prompt_of(const Question& question) const {
+RulerPrompt Ruler::prompt_of(const Question& question, bool probes) const {
     const auto& [task, length, index] = question;
     // The same prompts for either number of tokens.
     const int reserved = std::max(ruler_answer_tokens(task, RulerAnswers::official), reference_tokens);
     const Fit fit{length - reserved,
-                  [this](const std::string& input) { return int(prompt_tokens(model_, input, true).size()); }};
+                  [this](const std::string& input) { return int(prompt_tokens(model_, input, true).size()); }, probes};
     Random random(fnv1a(sample_id(task, length, index) + "/" + std::to_string(params_.seed)));
     random.next();
-    if (const NiahParams* niah = niah_params(task)) return make_niah(*niah, essays_, fit, random);
-    if (task == "vt") return make_vt(fit, random);
-    if (task == "cwe") return make_cwe(essays_, length, fit, random);
-    if (task == "fwe") return make_fwe(length, fit, random);
-    return make_qa(task == "qa_1" ? sources_.squad.value() : sources_.hotpotqa.value(), index, fit, random);
+    try {
+        if (const NiahParams* niah = niah_params(task)) return make_niah(*niah, essays_, fit, random);
+        if (task == "vt") return make_vt(fit, random);
+        if (task == "cwe") return make_cwe(essays_, length, fit, random);
+        if (task == "fwe") return make_fwe(length, fit, random);
+        return make_qa(task == "qa_1" ? sources_.squad.value() : sources_.hotpotqa.value(), index, fit, random);
+    } catch (const Error& error) {
+        throw Error(error.kind(), task + " of " + std::to_string(length) + " tokens: " + error.what());
+    }
 }
 
 Sample Ruler::make(size_t index) const {
     const Question& question = questions_.at(index);
     Sample sample = sample_of(question.task, question.length, question.index, params_.answers);
-    try {
-        RulerPrompt prompt = prompt_of(question);
-        sample.message = std::move(prompt.input);
-        sample.references = std::move(prompt.outputs);
-    } catch (const Error& error) {
-        throw Error(error.kind(),
-                    question.task + " of " + std::to_string(question.length) + " tokens: " + error.what());
-    }
+    RulerPrompt prompt = prompt_of(question, /*probes=*/false);
+    sample.message = std::move(prompt.input);
+    sample.references = std::move(prompt.outputs);
     return sample;
 }
 

@@ -72,7 +72,7 @@ class Ruler : public RulerBase {
         int length, index;
     };
 
-    RulerPrompt prompt_of(const Question& question) const;
+    RulerPrompt prompt_of(const Question& question, bool probes) const;
 
     Model model_;
     RulerParams params_;

@@ -12,21 +12,25 @@ int Fit::largest(int least, int most, const std::function<std::string(int)>& bui
         refuse("a prompt of " + std::to_string(n_tokens) + " tokens is too short for this task: it takes at least " +
                std::to_string(n_fits));
     }
-    // Growing by what is missing at the units' price so far; halving where that has gone too far.
-    int too_many = most + 1;
-    int step = 1;
+    if (probes) return least;
+    // Tokens are nearly proportional to units: a step goes where the price so far says, or between a number that fits
+    // and one that does not, where the straight line says.
+    int too_many = most + 1, n_too_many = 0;  // the latter 0 until something did not fit
+    double price = 1;
     while (fits + 1 < too_many) {
-        const int next = std::min(fits + std::max(1, step), too_many - 1);
+        const double room = n_tokens - n_fits;
+        const double step =
+            n_too_many > 0 ? room * (too_many - fits) / (n_too_many - n_fits) : std::min(0.98 * room / price, 1e9);
+        const int next = std::clamp(fits + int(step), fits + 1, too_many - 1);
         const int n = count(build(next));
         if (n > n_tokens) {
             too_many = next;
-            step = (too_many - fits) / 2;
-            continue;
+            n_too_many = n;
+        } else {
+            price = std::max(0.1, double(n - n_fits) / (next - fits));
+            fits = next;
+            n_fits = n;
         }
-        const double price = std::max(0.25, double(n - n_fits) / (next - fits));
-        step = std::max(1, int(0.98 * (n_tokens - n) / price));
-        fits = next;
-        n_fits = n;
     }
     return fits;
 }
