@@ -17,10 +17,11 @@ int Fit::largest(int least, int most, const std::function<std::string(int)>& bui
     // and one that does not, where the straight line says.
     int too_many = most + 1, n_too_many = 0;  // the latter 0 until something did not fit
     double price = 1;
-    while (fits + 1 < too_many) {
+    for (int tries = 1; fits + 1 < too_many; ++tries) {
         const double room = n_tokens - n_fits;
-        const double step =
-            n_too_many > 0 ? room * (too_many - fits) / (n_too_many - n_fits) : std::min(0.98 * room / price, 1e9);
+        double step = std::min(0.98 * room / price, 1e9);
+        if (n_too_many > 0) step = room * (too_many - fits) / (n_too_many - n_fits);
+        if (n_too_many > 0 && tries % 4 == 0) step = (too_many - fits) / 2.0;
         const int next = std::clamp(fits + int(step), fits + 1, too_many - 1);
         const int n = count(build(next));
         if (n > n_tokens) {
