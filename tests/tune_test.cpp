@@ -47,7 +47,7 @@ std::string message_of(Call&& call) {
 int count_bytes(std::string_view text) { return int(text.size() + 3) / 4; }
 
 PromptMaker maker(uint64_t seed) {
-    return {SourceText(filler_text(7, 500), count_bytes), count_bytes, count_bytes, seed};
+    return {eval::SourceText(eval::filler_text(7, 500), count_bytes), count_bytes, count_bytes, seed};
 }
 
 TEST(TunePrompts, AreTheSameForTheSameSeed) {
@@ -121,34 +121,6 @@ TEST(TunePrompts, RefuseALengthBelowTheQuestion) {
     EXPECT_THAT(message_of([] { maker(1).make(Task::number, 20, 0); }), HasSubstr("-p 20 is too short"));
 }
 
-TEST(TuneText, GoesOnFromItsBeginning) {
-    const SourceText text("One two. Three four! Five?\n\nSix", count_bytes);
-    ASSERT_EQ(text.size(), 4u);
-    std::string passage;
-    for (const Sentence& sentence : text.passage(3, 14)) passage += sentence.text;
-    EXPECT_EQ(passage, "Six One two. Three four! Five?\n\nSix One two. ");
-}
-
-TEST(TuneText, CutsWhatHasNoSentencesBetweenCharacters) {
-    std::string dots;
-    for (int i = 0; i < 1000; ++i) dots += "\xC3\xA9";  // e with an accent
-    const SourceText text(dots, count_bytes);
-    EXPECT_GT(text.size(), 2u);
-    std::string passage;
-    for (const Sentence& sentence : text.passage(0, 600)) {
-        EXPECT_EQ(sentence.text.front(), '\xC3');
-        passage += sentence.text;
-    }
-    EXPECT_GT(passage.size(), 1000u);
-}
-
-TEST(TuneAnswers, AreJudgedByWhatOccurs) {
-    EXPECT_EQ(score_answer("The number is 1234567.", {"1234567"}), 1);
-    EXPECT_EQ(score_answer("The number is 123456.", {"1234567"}), 0);
-    EXPECT_EQ(score_answer("AB-cd and ef", {"ab-CD", "EF", "gh", "12"}), 0.5);
-    EXPECT_EQ(score_answer("anything", {}), 0);
-}
-
 TEST(TuneRows, OfEveryFormatAreRead) {
     const auto rows = read_rows(
         "{\"index\": 0, \"input\": \"Text and question\", \"outputs\": [\"a\", \"b\"], \"length\": 3}\n\n"
@@ -165,34 +137,6 @@ TEST(TuneRows, OfEveryFormatAreRead) {
     EXPECT_THAT(message_of([] { read_rows("{\"outputs\": [\"a\"]}", "r"); }), HasSubstr("line 1 has no text"));
     EXPECT_THAT(message_of([] { read_rows("{\"input\": \"x\", \"outputs\": [3]}", "r"); }), HasSubstr("\"outputs\""));
     EXPECT_THAT(message_of([] { read_rows("\n", "r"); }), HasSubstr("r has no rows"));
-}
-
-// ---- statistics ----------------------------------------------------------------------------------------------------
-
-TEST(TuneStatistics, WilsonsInterval) {
-    EXPECT_NEAR(wilson(8, 10).low, 0.4902, 1e-4);
-    EXPECT_NEAR(wilson(8, 10).high, 0.9433, 1e-4);
-    EXPECT_EQ(wilson(0, 10).low, 0);
-    EXPECT_NEAR(wilson(0, 10).high, 0.2775, 1e-4);
-    EXPECT_EQ(wilson(10, 10).high, 1);
-    EXPECT_EQ(wilson(0, 0).high, 1);
-}
-
-Tally tally(int asked, int lost, int gained) { return {asked, asked - lost, lost, gained}; }
-
-TEST(TuneStatistics, NoiseIsWhatChanceCouldDo) {
-    EXPECT_TRUE(within_noise(tally(30, 0, 0)));
-    EXPECT_TRUE(within_noise(tally(30, 2, 0)));
-    EXPECT_FALSE(within_noise(tally(30, 3, 0)));
-    EXPECT_TRUE(within_noise(tally(30, 5, 3)));
-    EXPECT_TRUE(within_noise(tally(30, 0, 9)));
-}
-
-TEST(TuneStatistics, DifferencesOfPairsShrinkWithTheirNumber) {
-    const Interval few = paired_difference(tally(20, 1, 1)), many = paired_difference(tally(2000, 100, 100));
-    EXPECT_NEAR(few.low, -few.high, 1e-12);
-    EXPECT_GT(few.high, many.high);
-    EXPECT_LT(paired_difference(tally(200, 30, 2)).high, 0);
 }
 
 // ---- search --------------------------------------------------------------------------------------------------------
@@ -319,8 +263,8 @@ TEST(TuneLayerDistance, IsTheMeanSquaredDistanceFromFullKv) {
 TEST(TunePlot, ShowsEveryPointAndTheChoice) {
     Curves curves{.title = "A & B", .n_layer = 4, .chosen = 1};
     curves.distances = {{0, 4, 0.4}, {1, 1, 0.1}, {2, 0, 0}};
-    curves.answers = {{0, tally(10, 9, 0)}, {1, tally(10, 0, 0)}};
-    curves.full = tally(10, 0, 0);
+    curves.answers = {{0, {10, 1, 9, 0}}, {1, {10, 10, 0, 0}}};
+    curves.full = {10, 10, 0, 0};
     const std::string svg = plot_svg(curves);
     const auto count = [&](const std::string& part) {
         int n = 0;

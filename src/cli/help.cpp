@@ -24,7 +24,15 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
         return "Usage: fastkv tune -m MODEL [-f FILE] [options]\n"
                "       fastkv tune -m MODEL --check [--method NAME ...] [-f FILE | --rows FILE] [options]\n";
     }
+    if (command == "eval") return "Usage: fastkv eval NAME -m MODEL [options]\n";
+    if (app->get_parent() != nullptr && app->get_parent()->get_name() == "eval") {
+        return "Usage: " + full_name(app) + " -m MODEL [--methods LIST] [-o DIR] [options]\n";
+    }
     return "Usage: fastkv COMMAND [options]\n";
+}
+
+std::string full_name(const CLI::App* app) {
+    return app->get_parent() == nullptr ? app->get_name() : full_name(app->get_parent()) + " " + app->get_name();
 }
 
 // CLI11 knows short names of one letter only, so longer ones such as -ngl are shown by hand; see long_names().

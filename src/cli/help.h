@@ -17,4 +17,7 @@ class HelpFormatter : public CLI::Formatter {
     std::string make_option_opts(const CLI::Option* option) const override;
 };
 
+/// "fastkv eval needle"
+std::string full_name(const CLI::App* app);
+
 }  // namespace fastkv::cli

@@ -117,7 +117,7 @@ void add_inspect_command(CLI::App& app, InspectOptions& options) {
     command->option_defaults()->group("Lengths");
     command
         ->add_option_function<std::string>(
-            "-p,--lengths", [&](const std::string& text) { options.lengths = parse_lengths(text); },
+            "-p,--lengths", [&](const std::string& text) { options.lengths = parse_lengths("-p", text); },
             "prompt lengths in tokens, separated by commas (default 1000,4000,... up to the context)")
         ->type_name("N,N,...");
     add_model_options(*command, options.model);

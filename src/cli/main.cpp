@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/chat.h"
+#include "cli/eval.h"
 #include "cli/help.h"
 #include "cli/inspect.h"
 #include "cli/interrupt.h"
@@ -37,8 +38,12 @@ int report(const std::string& message, int code) {
 // What CLI11 refuses itself: unknown flags, missing values, no command. --help comes here as well.
 int report_parse_error(const CLI::App& app, const CLI::ParseError& error) {
     if (error.get_exit_code() == int(CLI::ExitCodes::Success)) return app.exit(error);
-    const auto commands = app.get_subcommands();
-    const std::string help = commands.empty() ? "fastkv --help" : "fastkv " + commands.front()->get_name() + " --help";
+    std::string help = "fastkv --help";
+    if (const auto commands = app.get_subcommands(); !commands.empty()) {
+        help = full_name(commands.front()->get_subcommands().empty() ? commands.front()
+                                                                     : commands.front()->get_subcommands().front()) +
+               " --help";
+    }
     return report(std::string(error.what()) + " (try '" + help + "')", 2);
 }
 
@@ -63,6 +68,9 @@ int main_command(int argc, char** argv) {
     add_inspect_command(app, inspect_options);
     TuneOptions tune_options;
     add_tune_command(app, tune_options);
+    EvalOptions eval_options;
+    eval_options.command = command_line(argc, argv);
+    add_eval_command(app, eval_options);
 
     try {
         // CLI11 takes the arguments from the back of the vector.
@@ -75,6 +83,7 @@ int main_command(int argc, char** argv) {
     if (app.get_subcommands().empty()) return report("no command given (try 'fastkv --help')", 2);
     if (app.got_subcommand("chat")) return chat(chat_options);
     if (app.got_subcommand("tune")) return tune_command(tune_options);
+    if (app.got_subcommand("eval")) return eval_options.chosen();
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }
 

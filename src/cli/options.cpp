@@ -1,6 +1,9 @@
 // Flags. llama.cpp's names where it has them (its users' fingers know them), ours for what it has not.
 #include "cli/options.h"
 
+#include <algorithm>
+#include <cctype>
+#include <cstring>
 #include <map>
 #include <sstream>
 #include <utility>
@@ -126,14 +129,31 @@ std::vector<std::string> long_names(int argc, char** argv) {
     return arguments;
 }
 
-std::vector<int> parse_lengths(const std::string& text) {
+std::string command_line(int argc, char** argv) {
+    std::string line;
+    for (int i = 0; i < argc; ++i) {
+        std::string argument = argv[i];
+        const auto harmless = [](char c) {
+            return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("-_./:=,+@%", c);
+        };
+        if (argument.empty() || !std::all_of(argument.begin(), argument.end(), harmless)) {
+            for (size_t at = 0; (at = argument.find('\'', at)) != std::string::npos; at += 4)
+                argument.replace(at, 1, "'\\''");
+            argument = "'" + argument + "'";
+        }
+        line.append(i > 0 ? " " : "").append(argument);
+    }
+    return line;
+}
+
+std::vector<int> parse_lengths(const std::string& flag, const std::string& text) {
     std::vector<int> lengths;
     std::istringstream items(text);
     for (std::string item; std::getline(items, item, ',');) {
-        lengths.push_back(whole_number("-p", item, "a number of tokens"));
-        if (lengths.back() < 1) refuse("-p " + item + " is not a length: at least 1 token");
+        lengths.push_back(whole_number(flag, item, "a number of tokens"));
+        if (lengths.back() < 1) refuse(flag + " " + item + " is not a length: at least 1 token");
     }
-    if (lengths.empty()) refuse("-p needs lengths, such as 1000,4000");
+    if (lengths.empty()) refuse(flag + " needs lengths, such as 1000,4000");
     return lengths;
 }
 
@@ -142,6 +162,7 @@ int whole_number(const std::string& flag, const std::string& text, const char* k
 }
 
 std::string compute_name(Compute compute) { return name_of(computes, compute); }
+std::string cache_type_name(CacheType type) { return name_of(cache_types, type); }
 std::string ops_name(Ops ops) { return name_of(ops_choices, ops); }
 
 }  // namespace fastkv::cli

@@ -30,16 +30,20 @@ void add_sampling_options(CLI::App& app, SamplerParams& params);
 /// The arguments as CLI11 can read them: llama.cpp's short names of several letters (-ngl) become long ones.
 std::vector<std::string> long_names(int argc, char** argv);
 
+/// The command as it was typed, quoted where a shell would need it.
+std::string command_line(int argc, char** argv);
+
 /// That short name of a long one, or "".
 std::string short_name(const std::string& long_name);
 
 /// The whole of `text` as a number. Throws Error(usage): "-n many is not a number of tokens".
 int whole_number(const std::string& flag, const std::string& text, const char* kind);
 
-/// Lengths in tokens, as -p has them: "1000,4000". Throws Error(usage).
-std::vector<int> parse_lengths(const std::string& text);
+/// Lengths in tokens, "1000,4000". Throws Error(usage).
+std::vector<int> parse_lengths(const std::string& flag, const std::string& text);
 
 std::string compute_name(Compute compute);
+std::string cache_type_name(CacheType type);
 std::string ops_name(Ops ops);
 
 }  // namespace fastkv::cli

@@ -56,7 +56,7 @@ void add_question_options(CLI::App& app, TuneOptions& options) {
                    "texts to hide things in, UTF-8; cut and repeated to length (default: generated sentences)")
         ->type_name("FILE...");
     add_text(app, "-p,--lengths", "N,N,...", "prompt lengths in tokens (default 1000,2000)",
-             [&](const std::string& text) { options.lengths = parse_lengths(text); });
+             [&](const std::string& text) { options.lengths = parse_lengths("-p", text); });
     add_text(app, "--task", "NAME,...",
              "what is hidden (default number):\n"
              "number: one number\nkeys: four, one is asked for\nvalues: four of one name, all are asked for\n"

@@ -5,7 +5,7 @@
 #include "cli/input_text.h"
 #include "cli/interrupt.h"
 #include "cli/text.h"
-#include "tune/statistics.h"
+#include "eval/statistics.h"
 #include "tune/tuned.h"
 
 namespace fastkv::cli {
@@ -34,20 +34,10 @@ tune::AskerParams asker_params(const TuneOptions& options) {
 tune::PromptMaker make_prompt_maker(const TuneOptions& options, const Model& model, const tune::Asker& asker) {
     const auto count = [model](std::string_view text) { return int(model.tokenize(text, false, false).size()); };
     const auto count_prompt = [&asker](std::string_view text) { return int(asker.tokens(std::string(text)).size()); };
-    return {tune::SourceText(tune_text(options), count), count, count_prompt, options.seed};
+    return {eval::SourceText(tune_text(options), count), count, count_prompt, options.seed};
 }
 
 }  // namespace
-
-void Countdown::show(const std::string& what) {
-    if (!line_.due()) return;
-    std::string text = what;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    if (done_ > 0 && expected_ > done_) {
-        text += ", " + seconds_text(std::max(1.0, seconds * (expected_ - done_) / done_)) + " left";
-    }
-    line_.show(text);
-}
 
 Bench::Bench(const TuneOptions& options)
     : options_(options),
@@ -80,7 +70,7 @@ tune::Cost Bench::cost(const MethodParams& method, int length) const {
 }
 
 std::string tune_text(const TuneOptions& options) {
-    if (options.files.empty()) return tune::filler_text(options.seed, filler_sentences);
+    if (options.files.empty()) return eval::filler_text(options.seed, filler_sentences);
     std::string text;
     for (const std::string& file : options.files) text += read_text_file(file) + "\n\n";
     return text;
@@ -93,7 +83,7 @@ std::string tune_text_name(const TuneOptions& options) {
 }
 
 std::string share_text(int right, int asked) {
-    const tune::Interval interval = tune::wilson(right, asked);
+    const eval::Interval interval = eval::wilson(right, asked);
     return format("%d of %d (%.0f to %.0f %%)", right, asked, 100 * interval.low, 100 * interval.high);
 }
 

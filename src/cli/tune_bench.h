@@ -1,33 +1,16 @@
 // What both ways of fastkv tune work with: a model, questions about a text, and how far it has come.
 #pragma once
 
-#include <chrono>
 #include <string>
 #include <vector>
 
-#include "cli/progress.h"
+#include "cli/countdown.h"
 #include "cli/tune.h"
 #include "tune/asker.h"
 #include "tune/prompts.h"
 #include "tune/settings.h"
 
 namespace fastkv::cli {
-
-/// "questions 17 of 200, 4 min 20 s left", on a terminal.
-class Countdown {
-  public:
-    /// Work in any unit, such as tokens of FullKV.
-    void expect(double work) { expected_ += work; }
-    void forget_expected() { expected_ = done_; }
-    void did(double work) { done_ += work; }
-    void show(const std::string& what);
-    void clear() { line_.clear(); }
-
-  private:
-    StatusLine line_;
-    double expected_ = 0, done_ = 0;
-    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 class Bench {
   public:

@@ -8,7 +8,7 @@
 #include "cli/method_choice.h"
 #include "cli/text.h"
 #include "cli/tune_bench.h"
-#include "tune/statistics.h"
+#include "eval/statistics.h"
 
 namespace fastkv::cli {
 
@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 struct Group {
     std::string name;
     int n_full = 0, full_right = 0;
-    tune::Tally tally;  // lost and gained mean something only beside FullKV
+    eval::Tally tally;  // lost and gained mean something only beside FullKV
     double full_score = 0, score = 0;
     double work = 0, cache = 0, full_seconds = 0, seconds = 0;  // sums
 };
@@ -119,15 +119,15 @@ class Check {
 
     std::string summary_json(const Group& group) const {
         const double n = group.tally.asked;
-        const tune::Interval share = tune::wilson(group.tally.right, group.tally.asked);
+        const eval::Interval share = eval::wilson(group.tally.right, group.tally.asked);
         Json json = {{"summary", group.name},        {"method", method_text(method_)},
                      {"asked", group.tally.asked},   {"right", group.tally.right},
                      {"share", group.tally.share()}, {"interval", {share.low, share.high}},
                      {"score", group.score / n},     {"work", group.work / n},
                      {"cache", group.cache / n},     {"seconds", group.seconds / n}};
         if (group.n_full > 0) {
-            const tune::Interval full = tune::wilson(group.full_right, group.n_full);
-            const tune::Interval difference = tune::paired_difference(group.tally);
+            const eval::Interval full = eval::wilson(group.full_right, group.n_full);
+            const eval::Interval difference = eval::paired_difference(group.tally);
             json["full_right"] = group.full_right;
             json["full_share"] = group.full_right / n;
             json["full_interval"] = {full.low, full.high};
@@ -137,7 +137,7 @@ class Check {
             json["gained"] = group.tally.gained;
             json["difference"] = (group.tally.right - group.full_right) / n;
             json["difference_interval"] = {difference.low, difference.high};
-            json["within_noise"] = tune::within_noise(group.tally);
+            json["within_noise"] = eval::within_noise(group.tally);
         }
         return json.dump();
     }
@@ -150,7 +150,7 @@ class Check {
             const double n = group.tally.asked;
             std::string full = "", difference = "", changes = "";
             if (group.n_full > 0) {
-                const tune::Interval interval = tune::paired_difference(group.tally);
+                const eval::Interval interval = eval::paired_difference(group.tally);
                 full = share_text(group.full_right, group.n_full);
                 difference = format("%+.1f (%+.1f to %+.1f)", 100 * (group.tally.right - group.full_right) / n,
                                     100 * interval.low, 100 * interval.high);

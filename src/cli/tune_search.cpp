@@ -41,9 +41,9 @@ struct Found {
     std::vector<tune::Setting> settings;         // those tried, the cheapest first
     int n_possible = 0;                          // settings within the limits
     tune::SearchResult result;
-    tune::Tally full;  // of FullKV on the prompts of the rounds
+    eval::Tally full;  // of FullKV on the prompts of the rounds
     std::vector<tune::LayerAnswers> answers;
-    tune::Tally curve_full;
+    eval::Tally curve_full;
     std::string stored;  // the path
 };
 
@@ -252,7 +252,7 @@ std::string setting_text(const tune::Setting& setting) { return method_text(sett
 tune::Tuned tuned_from(const TuneOptions& options, const Found& found) {
     const auto winner = size_t(*found.result.winner);
     const tune::Setting& setting = found.settings[winner];
-    const tune::Tally& confirmed = found.result.confirmed[winner];
+    const eval::Tally& confirmed = found.result.confirmed[winner];
     std::string lengths;
     for (const int length : options.lengths) lengths += (lengths.empty() ? "" : ", ") + std::to_string(length);
     tune::Tuned tuned{setting.method, {}};
@@ -286,7 +286,7 @@ void print_distances(const Found& found) {
     }
 }
 
-std::string changes_text(const tune::Tally& tally) {
+std::string changes_text(const eval::Tally& tally) {
     if (tally.asked == 0) return " | ";
     return share_text(tally.right, tally.asked) + format(" | %d, %d", tally.lost, tally.gained);
 }
@@ -323,7 +323,7 @@ std::string choice_text(const Found& found) {
     }
     const auto winner = size_t(*found.result.winner);
     const tune::Setting& setting = found.settings[winner];
-    const tune::Tally& tally = found.result.confirmed[winner];
+    const eval::Tally& tally = found.result.confirmed[winner];
     return format(
         "Chosen: %s: %.1f %% of FullKV's work, %.1f %% of its cache; %s of fresh prompts right, %d lost and %d "
         "gained against FullKV.",
@@ -341,10 +341,10 @@ void print_markdown(const TuneOptions& options, const Bench& bench, const Found&
     if (!found.stored.empty()) std::printf("Stored in %s; later runs use it and say so.\n", found.stored.c_str());
 }
 
-Json tally_json(const tune::Tally& tally) {
-    const tune::Interval share = tune::wilson(tally.right, tally.asked);
+Json tally_json(const eval::Tally& tally) {
+    const eval::Interval share = eval::wilson(tally.right, tally.asked);
     return {{"asked", tally.asked}, {"right", tally.right},   {"interval", {share.low, share.high}},
-            {"lost", tally.lost},   {"gained", tally.gained}, {"within_noise", tune::within_noise(tally)}};
+            {"lost", tally.lost},   {"gained", tally.gained}, {"within_noise", eval::within_noise(tally)}};
 }
 
 void print_json(const TuneOptions& options, const Bench& bench, const Found& found) {

@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "eval/prompt.h"
+#include "eval/string_match.h"
+
 namespace fastkv::tune {
 
 Asker::Asker(Model model, const AskerParams& params, AnswerFile& file, std::function<bool()> go_on)
     : model_(std::move(model)), params_(params), file_(file), go_on_(std::move(go_on)) {}
 
 std::vector<Token> Asker::tokens(const std::string& message) const {
-    if (params_.raw || !model_.has_chat_template()) return model_.tokenize(message, true, true);
-    const ChatMessage user{"user", message};
-    return model_.tokenize(model_.chat_prompt({&user, 1}), true, true);
+    return eval::prompt_tokens(model_, message, !params_.raw);
 }
 
 Session Asker::read(const RetrievalPrompt& prompt, const MethodParams& method) {
@@ -38,7 +39,7 @@ Answer Asker::ask(const RetrievalPrompt& prompt, const MethodParams& method) {
         const auto next = Token(std::max_element(logits.begin(), logits.end()) - logits.begin());
         if (model_.is_end_of_generation(next)) break;
         answer.text += model_.piece(next);
-        answer.score = score_answer(answer.text, prompt.answers);
+        answer.score = eval::share_contained(answer.text, prompt.answers);
         if (n + 1 < prompt.n_predict && answer.score < 1) session.decode(next);
     }
     answer.right = answer.score >= 1;

@@ -97,8 +97,8 @@ std::string distance_panel(const Curves& curves) {
     return svg;
 }
 
-std::string full_band(const Panel& panel, const Tally& full) {
-    const Interval interval = wilson(full.right, full.asked);
+std::string full_band(const Panel& panel, const eval::Tally& full) {
+    const eval::Interval interval = eval::wilson(full.right, full.asked);
     return text("<rect x='%.1f' y='%.1f' width='%.1f' height='%.1f' class='band'/>", left, panel.y(interval.high),
                 width - left - right, panel.y(interval.low) - panel.y(interval.high)) +
            text("<line x1='%.1f' y1='%.1f' x2='%.1f' y2='%.1f' class='full'/>", left, panel.y(full.share()),
@@ -115,7 +115,7 @@ std::string answer_panel(const Curves& curves) {
     svg += mark_chosen(panel, curves.chosen);
     std::vector<std::pair<double, double>> points;
     for (const LayerAnswers& at : curves.answers) {
-        const Interval interval = wilson(at.tally.right, at.tally.asked);
+        const eval::Interval interval = eval::wilson(at.tally.right, at.tally.asked);
         const double x = panel.x(at.layer);
         svg += text("<line x1='%.1f' y1='%.1f' x2='%.1f' y2='%.1f' class='whisker'/>", x, panel.y(interval.low), x,
                     panel.y(interval.high));

@@ -4,15 +4,15 @@
 #include <string>
 #include <vector>
 
+#include "eval/statistics.h"
 #include "tune/layer_distance.h"
-#include "tune/statistics.h"
 
 namespace fastkv::tune {
 
 /// Answers with TSP at a layer, everything else as chosen.
 struct LayerAnswers {
     int layer = 0;
-    Tally tally;
+    eval::Tally tally;
 };
 
 struct Curves {
@@ -20,8 +20,8 @@ struct Curves {
     int n_layer = 0;
     std::vector<LayerDistance> distances;
     std::vector<LayerAnswers> answers;
-    Tally full;       ///< FullKV on the same prompts as `answers`
-    int chosen = -1;  ///< the chosen layer, < 0: none
+    eval::Tally full;  ///< FullKV on the same prompts as `answers`
+    int chosen = -1;   ///< the chosen layer, < 0: none
 };
 
 /// Two panels over one axis of layers: eq. 3's relative distance, logarithmic, and right answers with their intervals

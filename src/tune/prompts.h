@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tune/source_text.h"
+#include "eval/source_text.h"
 
 namespace fastkv::tune {
 
@@ -40,19 +40,16 @@ struct RetrievalPrompt {
 class PromptMaker {
   public:
     /// `count` is of a piece of text, `count_prompt` of a message as the model reads it, chat template included.
-    PromptMaker(SourceText text, CountTokens count, CountTokens count_prompt, uint64_t seed);
+    PromptMaker(eval::SourceText text, eval::CountTokens count, eval::CountTokens count_prompt, uint64_t seed);
 
     /// About `length` tokens, a sentence more or less. Throws Error(usage) where the question alone has more.
     RetrievalPrompt make(Task task, int length, int index) const;
 
   private:
-    SourceText text_;
-    CountTokens count_, count_prompt_;
+    eval::SourceText text_;
+    eval::CountTokens count_, count_prompt_;
     uint64_t seed_;
 };
-
-/// The share of `answers` that occur in `text`, in any case (RULER's string match).
-double score_answer(const std::string& text, const std::vector<std::string>& answers);
 
 /// Prompts from JSON lines: {"input" | "question", "outputs" | "answers", and "context" or not}; `name` is for messages
 /// and the prompts' kind. Throws Error(failure) that names the line.

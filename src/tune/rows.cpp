@@ -1,6 +1,7 @@
 // Rows that somebody else made: RULER's, LongBench's, or one's own.
 #include <nlohmann/json.hpp>
 
+#include "eval/json_lines.h"
 #include "fastkv/error.h"
 #include "tune/prompts.h"
 
@@ -8,7 +9,7 @@ namespace fastkv::tune {
 
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
 std::string text_of(const Json& row, const char* key) {
     const auto found = row.find(key);
@@ -45,17 +46,10 @@ RetrievalPrompt prompt_of(const Json& row) {
 
 std::vector<RetrievalPrompt> read_rows(std::string_view content, const std::string& name) {
     std::vector<RetrievalPrompt> prompts;
-    for (int line = 1; !content.empty(); ++line) {
-        const size_t end = std::min(content.find('\n'), content.size());
-        const std::string_view text = content.substr(0, end);
-        content.remove_prefix(std::min(end + 1, content.size()));
-        if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-        const std::string where = name + ": line " + std::to_string(line);
-        const Json row = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-        if (!row.is_object()) fail(where + " is not a JSON object");
-        RetrievalPrompt prompt = prompt_of(row);
-        if (prompt.message.empty()) fail(where + " has no text under \"input\", \"question\" or \"context\"");
-        if (prompt.answers.empty()) fail(where + " has no text under \"outputs\" or \"answers\"");
+    for (const eval::JsonLine& line : eval::json_lines(content, name)) {
+        RetrievalPrompt prompt = prompt_of(line.json);
+        if (prompt.message.empty()) fail(line.where + " has no text under \"input\", \"question\" or \"context\"");
+        if (prompt.answers.empty()) fail(line.where + " has no text under \"outputs\" or \"answers\"");
         prompt.kind = name;
         prompt.index = int(prompts.size());
         prompts.push_back(std::move(prompt));

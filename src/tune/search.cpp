@@ -35,7 +35,7 @@ class Search {
         }
         std::sort(left_.begin(), left_.end());
         for (const int setting : left_) {
-            if (!within_noise(result_.tallies[size_t(setting)]) || !confirm(setting)) continue;
+            if (!eval::within_noise(result_.tallies[size_t(setting)]) || !confirm(setting)) continue;
             result_.winner = setting;
             break;
         }
@@ -43,7 +43,7 @@ class Search {
     }
 
   private:
-    void ask(std::vector<Tally>& tallies, int setting, int prompt) {
+    void ask(std::vector<eval::Tally>& tallies, int setting, int prompt) {
         const auto [known, is_new] = full_.try_emplace(prompt, false);
         if (is_new) known->second = is_right_(full_kv, prompt);
         tallies[size_t(setting)].add(known->second, is_right_(setting, prompt));
@@ -60,12 +60,12 @@ class Search {
     // Looks after 8, 16, 32, ... prompts, so that a setting that fails clearly costs little.
     bool confirm(int setting) {
         if (on_round_) on_round_(1, plan_.n_confirm, true);
-        Tally& tally = result_.confirmed[size_t(setting)];
+        eval::Tally& tally = result_.confirmed[size_t(setting)];
         for (int look = 8; tally.asked < plan_.n_confirm; look *= 2) {
             while (tally.asked < std::min(look, plan_.n_confirm)) {
                 ask(result_.confirmed, setting, plan_.n_prompts + tally.asked);
             }
-            if (!within_noise(tally)) return false;
+            if (!eval::within_noise(tally)) return false;
         }
         return tally.deficit() <= plan_.tolerance * tally.asked;
     }

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "tune/statistics.h"
+#include "eval/statistics.h"
 
 namespace fastkv::tune {
 
@@ -25,8 +25,8 @@ constexpr int full_kv = -1;
 using OnRound = std::function<void(int n_settings, int n_prompts, bool confirms)>;
 
 struct SearchResult {
-    std::vector<Tally> tallies;    ///< [n_settings] in the rounds
-    std::vector<Tally> confirmed;  ///< [n_settings] on the fresh prompts; asked == 0: not tried
+    std::vector<eval::Tally> tallies;    ///< [n_settings] in the rounds
+    std::vector<eval::Tally> confirmed;  ///< [n_settings] on the fresh prompts; asked == 0: not tried
     std::optional<int> winner;
 };
 

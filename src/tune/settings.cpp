@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <sstream>
 
+#include "eval/random.h"
 #include "fastkv/error.h"
-#include "tune/random.h"
 
 namespace fastkv::tune {
 
@@ -50,7 +50,7 @@ std::vector<Setting> list_settings(const MethodParams& base, const std::vector<D
 std::vector<Setting> sample_settings(const std::vector<Setting>& settings, int count, uint64_t seed) {
     if (int(settings.size()) <= count) return settings;
     // Selection sampling (Knuth, TAOCP 2, algorithm 3.4.2 S): in order, each with the chance that is left.
-    Random random(seed);
+    eval::Random random(seed);
     std::vector<Setting> sample;
     for (size_t i = 0; i < settings.size(); ++i) {
         const auto wanted = uint64_t(count) - sample.size();

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "eval/random.h"
 #include "fastkv/error.h"
-#include "tune/random.h"
 
 namespace fastkv::tune {
 
@@ -37,14 +36,12 @@ std::string model_hash(const std::string& path) {
     std::ifstream file(path, std::ios::binary | std::ios::ate);
     const auto size = file ? uint64_t(file.tellg()) : 0;
     const uint64_t part = std::min<uint64_t>(size, 1 << 20);
-    uint64_t hash = fnv1a(std::to_string(size));
+    uint64_t hash = eval::fnv1a(std::to_string(size));
     for (const uint64_t from : {uint64_t{0}, (size - part) / 2, size - part}) {
-        if (file) hash = fnv1a(read_part(file, from, part), hash);
+        if (file) hash = eval::fnv1a(read_part(file, from, part), hash);
     }
     if (!file) fail(path + ": cannot read: " + std::strerror(errno));
-    char text[17];
-    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-    return text;
+    return eval::hex_text(hash);
 }
 
 std::string tuned_path(const std::string& hash) {

@@ -1,11 +1,11 @@
-#include "tune/source_text.h"
+#include "eval/source_text.h"
 
 #include <array>
 
+#include "eval/random.h"
 #include "fastkv/error.h"
-#include "tune/random.h"
 
-namespace fastkv::tune {
+namespace fastkv::eval {
 
 namespace {
 
@@ -46,7 +46,7 @@ SourceText::SourceText(std::string_view text, const CountTokens& count) {
         sentence.n_tokens = count(sentence.text);
         if (sentence.n_tokens > 0) sentences_.push_back(std::move(sentence));
     }
-    if (sentences_.empty()) refuse("the text to tune on is empty");
+    if (sentences_.empty()) refuse("the text that prompts are cut from is empty");
 }
 
 std::vector<Sentence> SourceText::passage(uint64_t start, int n_tokens) const {
@@ -58,6 +58,17 @@ std::vector<Sentence> SourceText::passage(uint64_t start, int n_tokens) const {
         passage.push_back(sentence);
     }
     return passage;
+}
+
+std::string whole_characters(std::string_view text) {
+    while (!text.empty() && is_continuation(text.front())) text.remove_prefix(1);
+    size_t last = text.size();
+    while (last > 0 && is_continuation(text[last - 1])) --last;
+    if (last == 0) return std::string(text);
+    const auto lead = static_cast<unsigned char>(text[last - 1]);
+    const size_t wanted = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    if (text.size() - (last - 1) < wanted) text = text.substr(0, last - 1);
+    return std::string(text);
 }
 
 // ---- filler --------------------------------------------------------------------------------------------------------
@@ -105,4 +116,4 @@ std::string filler_text(uint64_t seed, int n_sentences) {
     return text;
 }
 
-}  // namespace fastkv::tune
+}  // namespace fastkv::eval

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
+#include <string>
 #include <string_view>
 
-namespace fastkv::tune {
+namespace fastkv::eval {
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 class Random {
@@ -35,4 +37,11 @@ inline uint64_t fnv1a(std::string_view bytes, uint64_t hash = 0xCBF29CE484222325
     return hash;
 }
 
-}  // namespace fastkv::tune
+/// As 16 hexadecimal digits.
+inline std::string hex_text(uint64_t hash) {
+    char text[17];
+    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+    return text;
+}
+
+}  // namespace fastkv::eval

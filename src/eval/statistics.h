@@ -1,15 +1,31 @@
 // How sure a share of right answers is.
 #pragma once
 
-namespace fastkv::tune {
+#include <vector>
+
+namespace fastkv::eval {
 
 /// An interval of 95 %.
 struct Interval {
     double low = 0, high = 1;
 };
 
-/// Of a share, `right` of `asked` (Wilson 1927). All of [0, 1] where nothing was asked.
-Interval wilson(int right, int asked);
+/// Of a share, `right` of `asked` (Wilson 1927). All of [0, 1] where nothing was asked. `right` may be a sum of scores
+/// in [0, 1] that are not all 0 or 1: those scatter less, so the interval is wide enough for them.
+Interval wilson(double right, double asked);
+
+/// A mean of scores in [0, 1].
+struct Mean {
+    int n = 0;
+    double mean = 0;
+    Interval interval;
+};
+
+Mean mean_of(const std::vector<double>& scores);
+
+/// The mean of several means, each weighing the same however many scores it is of, such as the average over tasks. Its
+/// interval is Wilson's for as many scores as have the same standard error: (number of means)^2 / sum of 1 / n.
+Mean mean_of_means(const std::vector<Mean>& means);
 
 /// A setting beside FullKV, on the same prompts.
 struct Tally {
@@ -37,4 +53,4 @@ Interval paired_difference(const Tally& tally);
 /// 5 %, one-sided. Two prompts lost and none gained pass, three do not.
 bool within_noise(const Tally& tally);
 
-}  // namespace fastkv::tune
+}  // namespace fastkv::eval

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace fastkv::tune {
+namespace fastkv::eval {
 
 using CountTokens = std::function<int(std::string_view)>;
 
@@ -31,8 +31,11 @@ class SourceText {
     std::vector<Sentence> sentences_;
 };
 
+/// `text` without what is left of a character that was cut apart at its beginning or its end.
+std::string whole_characters(std::string_view text);
+
 /// English sentences of a small grammar, put together at random from about a hundred words: text that no answer hides
 /// in, for whoever has none at hand. Less varied than real text, and so easier to compress.
 std::string filler_text(uint64_t seed, int n_sentences);
 
-}  // namespace fastkv::tune
+}  // namespace fastkv::eval

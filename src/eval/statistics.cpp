@@ -1,9 +1,9 @@
-#include "tune/statistics.h"
+#include "eval/statistics.h"
 
 #include <algorithm>
 #include <cmath>
 
-namespace fastkv::tune {
+namespace fastkv::eval {
 
 namespace {
 
@@ -12,13 +12,38 @@ constexpr double z_one_sided = 1.644854;
 
 }  // namespace
 
-Interval wilson(int right, int asked) {
+Interval wilson(double right, double asked) {
     if (asked <= 0) return {};
     const double n = asked, p = right / n, z2 = z_two_sided * z_two_sided;
     const double centre = (p + z2 / (2 * n)) / (1 + z2 / n);
     const double half = z_two_sided / (1 + z2 / n) * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n));
     // The ends of [0, 1] exactly, not but for rounding.
     return {right == 0 ? 0 : centre - half, right == asked ? 1 : centre + half};
+}
+
+Mean mean_of(const std::vector<double>& scores) {
+    double sum = 0;
+    for (const double score : scores) sum += score;
+    const auto n = int(scores.size());
+    return {n, n > 0 ? sum / n : 0, wilson(sum, n)};
+}
+
+Mean mean_of_means(const std::vector<Mean>& means) {
+    Mean all;
+    double sum = 0, inverse = 0;
+    int n_means = 0;
+    for (const Mean& mean : means) {
+        if (mean.n == 0) continue;
+        ++n_means;
+        all.n += mean.n;
+        sum += mean.mean;
+        inverse += 1.0 / mean.n;
+    }
+    if (n_means == 0) return all;
+    all.mean = sum / n_means;
+    const double n = n_means * n_means / inverse;
+    all.interval = wilson(all.mean * n, n);
+    return all;
 }
 
 Interval paired_difference(const Tally& tally) {
@@ -33,4 +58,4 @@ bool within_noise(const Tally& tally) {
     return tally.lost - tally.gained <= z_one_sided * std::sqrt(double(tally.lost + tally.gained));
 }
 
-}  // namespace fastkv::tune
+}  // namespace fastkv::eval

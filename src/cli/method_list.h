@@ -1,0 +1,31 @@
+// Several methods and settings in one run, as commands that compare them take them.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cli/options.h"
+
+namespace fastkv::cli {
+
+struct MethodListOptions {
+    std::string methods = "fullkv,fastkv";
+    /// Parameters for all methods that know them: names, and the values that were listed.
+    std::vector<std::pair<std::string, std::vector<std::string>>> shared;
+    bool no_tuned = false;
+};
+
+/// --methods, and the flags of all parameters, each with a list of values.
+void add_method_list_options(CLI::App& app, MethodListOptions& options);
+
+/// The settings that are asked for. `--methods` is "NAME,NAME:PARAMETER=VALUE:...,..." or "all"; a parameter of a name
+/// comes before the same one given as a flag, and a list of values makes a setting of each, in all combinations.
+/// Throws Error(usage) for unknown names and values, and where no method of the list knows a flag.
+std::vector<MethodParams> method_list(const MethodListOptions& options);
+
+/// The same with every default filled in for the model, what fastkv tune has found for it included (choose_method()),
+/// and each setting once.
+std::vector<MethodParams> resolved_methods(const MethodListOptions& options, const Model& model);
+
+}  // namespace fastkv::cli

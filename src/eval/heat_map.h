@@ -1,0 +1,27 @@
+// Scores over length and depth, as needles in haystacks are always shown.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "eval/canvas.h"
+
+namespace fastkv::eval {
+
+struct HeatMap {
+    std::string title;         ///< "fastkv: mean 0.87"
+    std::string note;          ///< small lines below it, such as all parameters; broken before " --"
+    std::vector<int> lengths;  ///< columns
+    std::vector<int> depths;   ///< rows, %
+    /// [depths][lengths] in [0, 1]; nothing where nothing was asked or the sample failed.
+    std::vector<std::vector<std::optional<double>>> scores;
+};
+
+/// Red is 0, yellow a half, green 1. `png`: where can_draw_png(), else as SVG.
+std::string draw_heat_map(const HeatMap& map, bool png);
+
+/// The colour of a score.
+Color score_color(double score);
+
+}  // namespace fastkv::eval
