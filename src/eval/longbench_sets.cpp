@@ -1,9 +1,6 @@
 #include "eval/longbench_sets.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
 
 #include "eval/longbench_metrics.h"
 #include "eval/rouge_l.h"
@@ -25,25 +22,6 @@ double score_against(const LongBenchSet& set, const std::string& prediction, con
     }
     return 0;
 }
-
-/// round(value, 2) of Python: the double itself, not its decimal look, decides between two neighbours.
-double rounded(double value) {
-    char digits[64];
-    std::snprintf(digits, sizeof digits, "%.2f", value);
-    return std::strtod(digits, nullptr);
-}
-
-/// A mean, as it adds up.
-struct Sum {
-    double sum = 0;
-    int count = 0;
-
-    void add(double value) { sum += value, ++count; }
-    double mean() const { return sum / count; }
-    std::optional<double> percent() const {
-        return count > 0 ? std::optional(rounded(100 * (sum / count))) : std::nullopt;
-    }
-};
 
 }  // namespace
 
@@ -98,40 +76,6 @@ double longbench_score(const LongBenchSet& set, const std::string& prediction, c
     return best;
 }
 
-LongBenchMeans longbench_means(const std::vector<LongBenchSample>& samples) {
-    Sum all, e[3];
-    for (const LongBenchSample& sample : samples) {
-        all.add(sample.score);
-        e[sample.length < 4000 ? 0 : sample.length < 8000 ? 1 : 2].add(sample.score);
-    }
-    return {all.percent(), {e[0].percent(), e[1].percent(), e[2].percent()}};
-}
-
-LongBenchAverages longbench_averages(const std::vector<SetMean>& sets) {
-    LongBenchAverages averages;
-    Sum all, groups;
-    for (const LongBenchSet& set : longbench_sets()) {
-        const bool first_of_group = &set == &longbench_sets()[0] || (&set)[-1].group != set.group;
-        if (!first_of_group) continue;
-        Sum group;
-        for (const LongBenchSet& member : longbench_sets()) {
-            if (member.group != set.group) continue;
-            const auto found =
-                std::find_if(sets.begin(), sets.end(), [&](const SetMean& s) { return s.set == member.name; });
-            if (found == sets.end()) {
-                averages.missing.push_back(member.name);
-                continue;
-            }
-            group.add(found->mean);
-            all.add(found->mean);
-        }
-        if (group.count == 0) continue;
-        averages.groups.push_back({set.group, group.mean()});
-        groups.add(group.mean());
-    }
-    averages.mean_of_groups = groups.mean();
-    averages.mean_of_sets = all.mean();
-    return averages;
-}
+int longbench_e_part(int n_words) { return n_words < 4000 ? 0 : n_words < 8000 ? 1 : 2; }
 
 }  // namespace fastkv::eval

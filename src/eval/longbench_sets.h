@@ -1,7 +1,6 @@
 // The 16 English and code sets of LongBench (arXiv 2308.14508): how each is asked, scored and averaged.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,35 +30,7 @@ std::string metric_name(Metric metric);
 double longbench_score(const LongBenchSet& set, const std::string& prediction, const std::vector<std::string>& answers,
                        const std::vector<std::string>& all_classes);
 
-/// A scored sample.
-struct LongBenchSample {
-    double score = 0;  ///< in [0, 1]
-    int length = 0;    ///< words of the context, or characters, as the data says it
-};
-
-/// Scores of a set in percent, rounded to two digits as the script of LongBench prints them.
-struct LongBenchMeans {
-    std::optional<double> all;   ///< none without samples
-    std::optional<double> e[3];  ///< LongBench-E: of samples under 4,000 words, under 8,000, and longer
-};
-
-LongBenchMeans longbench_means(const std::vector<LongBenchSample>& samples);
-
-/// A set's mean by its name.
-struct SetMean {
-    std::string set;
-    double mean = 0;  ///< percent
-};
-
-/// Averages over sets.
-struct LongBenchAverages {
-    std::vector<SetMean> groups;       ///< of those groups that have a set, the mean over its sets
-    double mean_of_groups = 0;         ///< the average of FastKV's paper: over six groups, whatever their sizes
-    double mean_of_sets = 0;           ///< the plain mean, that others give
-    std::vector<std::string> missing;  ///< sets without a mean: with any, the two numbers are not the papers'
-};
-
-/// `sets` must not be empty.
-LongBenchAverages longbench_averages(const std::vector<SetMean>& sets);
+/// LongBench-E's division by words of the context: 0 below 4,000, 1 below 8,000, 2 from there on.
+int longbench_e_part(int n_words);
 
 }  // namespace fastkv::eval
