@@ -56,52 +56,17 @@ TEST(LongBenchScores, ARetrievalReferenceWithoutItsNumberIsAnError) {
     EXPECT_THROW(retrieval_score("5", "paragraph 5"), Error);
 }
 
-// The best of several answers, first lines of few-shot answers, means rounded as Python does, LongBench-E's thirds.
+// The best of several answers, and the first lines of few-shot answers.
 TEST(LongBenchScores, Sets) {
     for (const Json& set : vectors().at("sets")) {
-        std::vector<LongBenchSample> samples;
         for (size_t i = 0; i < set["rows"].size(); ++i) {
             const Json& row = set["rows"][i];
             const auto classes = row["all_classes"].is_null() ? std::vector<std::string>()
                                                               : row["all_classes"].get<std::vector<std::string>>();
-            const double score =
-                longbench_score(find_longbench_set(set["dataset"]), row["pred"], row["answers"], classes);
-            EXPECT_DOUBLE_EQ(score, set["scores"][i]) << row;
-            samples.push_back({score, row["length"]});
-        }
-        const LongBenchMeans means = longbench_means(samples);
-        EXPECT_EQ(means.all, set["score"].get<double>()) << set["dataset"];
-        const char* names[] = {"0-4k", "4-8k", "8k+"};
-        for (int i = 0; i < 3; ++i) {
-            const Json& wanted = set["longbench_e"][names[i]];
-            EXPECT_EQ(means.e[i], wanted.is_null() ? std::nullopt : std::optional(wanted.get<double>())) << names[i];
+            const LongBenchSet& kind = find_longbench_set(set["dataset"]);
+            EXPECT_DOUBLE_EQ(longbench_score(kind, row["pred"], row["answers"], classes), set["scores"][i]) << row;
         }
     }
-}
-
-// Llama-3.1-8B-Instruct's full-context row of FastKV's paper, whose average is the mean of six means.
-TEST(LongBenchScores, AveragesAreThePapers) {
-    std::vector<SetMean> sets;
-    const double means[] = {30.21, 45.53, 55.01, 56.01, 46.65, 31.28, 35.13, 25.28,
-                            27.25, 73.00, 91.64, 43.80, 8.91,  99.50, 63.38, 56.64};
-    for (size_t i = 0; i < 16; ++i) sets.push_back({longbench_sets()[i].name, means[i]});
-    const LongBenchAverages averages = longbench_averages(sets);
-    ASSERT_EQ(averages.groups.size(), 6u);
-    EXPECT_TRUE(averages.missing.empty());
-    EXPECT_NEAR(averages.mean_of_groups, 50.19, 0.005);
-    EXPECT_NEAR(averages.mean_of_sets, 49.33, 0.005);
-    EXPECT_EQ(averages.groups[0].set, "single-document QA");
-    EXPECT_NEAR(averages.groups[0].mean, 43.58, 0.005);
-    EXPECT_NEAR(averages.groups[5].mean, 60.01, 0.005);
-}
-
-TEST(LongBenchScores, AveragesOfSomeSetsSayWhichAreMissing) {
-    const LongBenchAverages averages = longbench_averages({{"lcc", 40}, {"repobench-p", 60}, {"trec", 20}});
-    EXPECT_DOUBLE_EQ(averages.mean_of_groups, 35);
-    EXPECT_DOUBLE_EQ(averages.mean_of_sets, 40);
-    EXPECT_EQ(averages.missing.size(), 13u);
-    ASSERT_EQ(averages.groups.size(), 2u);
-    EXPECT_EQ(averages.groups[1].set, "code");
 }
 
 TEST(LongBenchScores, AnUnknownSetIsRefused) { EXPECT_THROW(find_longbench_set("dureader"), Error); }

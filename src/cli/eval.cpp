@@ -169,6 +169,7 @@ void add_eval_command(CLI::App& app, EvalOptions& options) {
     command->footer("'fastkv eval NAME --help' explains an evaluation; docs/eval.md what each computes.");
     add_eval_needle(*command, options);
     add_eval_ruler(*command, options);
+    add_eval_longbench(*command, options);
 }
 
 int run_eval(const EvalOptions& options, const Model& model, const eval::Evaluation& evaluation,
