@@ -31,7 +31,7 @@ int parse_positive(const std::string& flag, const std::string& text) {
 }
 
 // Everything that an answer depends on, beside its method.
-Json identity(const EvalOptions& options, const Model& model, const eval::Evaluation& evaluation,
+Json identity(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
               const EvalProtocol& protocol) {
     Json settings;
     settings["model_hash"] = tune::model_hash(options.model.path);
@@ -81,7 +81,7 @@ std::set<std::string> keys_of(const std::vector<eval::Row>& rows) {
 }
 
 // Until everything is asked or Ctrl-C comes.
-void ask_all(const Model& model, const eval::Evaluation& evaluation, const std::vector<MethodParams>& settings,
+void ask_all(const Model& model, const eval::Measurement& evaluation, const std::vector<MethodParams>& settings,
              const eval::RunParams& params, ResultFolder& folder, Countdown& countdown) {
     catch_interrupts();
     bool expected = false;
@@ -97,7 +97,7 @@ void ask_all(const Model& model, const eval::Evaluation& evaluation, const std::
         on_progress);
 }
 
-void write_results(const ResultFolder& folder, const eval::Evaluation& evaluation) {
+void write_results(const ResultFolder& folder, const eval::Measurement& evaluation) {
     Json tables = Json::array();
     for (const eval::Table& table : evaluation.tables(folder.rows())) tables.push_back(eval::table_json(table));
     folder.write_summary(tables);
@@ -116,7 +116,7 @@ void print_settings(const std::vector<eval::Row>& rows) {
     }
 }
 
-void print_results(const ResultFolder& folder, const eval::Evaluation& evaluation) {
+void print_results(const ResultFolder& folder, const eval::Measurement& evaluation) {
     const std::vector<eval::Row>& rows = folder.rows();
     for (const eval::Table& table : evaluation.tables(rows)) std::printf("%s\n", eval::table_text(table).c_str());
     print_settings(rows);
@@ -172,7 +172,7 @@ void add_eval_command(CLI::App& app, EvalOptions& options) {
     add_eval_longbench(*command, options);
 }
 
-int run_eval(const EvalOptions& options, const Model& model, const eval::Evaluation& evaluation,
+int run_eval(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
              const EvalProtocol& protocol) {
     const std::vector<MethodParams> settings = resolved_methods(options.methods, model);
     const std::string path =

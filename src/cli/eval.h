@@ -45,7 +45,7 @@ struct EvalProtocol {
 
 /// Asks, keeps and prints; goes on in a folder that has some of it. Returns the exit code: 0, or 1 where samples
 /// failed. Throws Error, cancelled after Ctrl-C, with everything that was answered kept.
-int run_eval(const EvalOptions& options, const Model& model, const eval::Evaluation& evaluation,
+int run_eval(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
              const EvalProtocol& protocol = {});
 
 }  // namespace fastkv::cli
