@@ -146,7 +146,7 @@ void add_eval_options(CLI::App& command, EvalOptions& options, const std::string
                       const std::string& limit_help) {
     command.footer(footer);
     command.option_defaults()->group("Data and results");
-    command.add_option("--data", options.data, data_help)->type_name("FILE|DIR");
+    command.add_option("-f,--data", options.data, data_help)->type_name("FILE|DIR");
     command
         .add_option_function<std::string>(
             "--limit", [&](const std::string& text) { options.limit = parse_positive("--limit", text); }, limit_help)
@@ -170,6 +170,8 @@ void add_eval_command(CLI::App& app, EvalOptions& options) {
     add_eval_needle(*command, options);
     add_eval_ruler(*command, options);
     add_eval_longbench(*command, options);
+    add_eval_compare(*command, options);
+    add_eval_oracle(*command, options);
 }
 
 int run_eval(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,

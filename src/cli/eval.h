@@ -36,6 +36,8 @@ void add_eval_options(CLI::App& command, EvalOptions& options, const std::string
 void add_eval_needle(CLI::App& eval, EvalOptions& options);
 void add_eval_ruler(CLI::App& eval, EvalOptions& options);
 void add_eval_longbench(CLI::App& eval, EvalOptions& options);
+void add_eval_compare(CLI::App& eval, EvalOptions& options);
+void add_eval_oracle(CLI::App& eval, EvalOptions& options);
 
 /// How an evaluation is run, beside what the flags say.
 struct EvalProtocol {

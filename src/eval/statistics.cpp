@@ -28,6 +28,17 @@ Mean mean_of(const std::vector<double>& scores) {
     return {n, n > 0 ? sum / n : 0, wilson(sum, n)};
 }
 
+Mean mean_of_values(const std::vector<double>& values) {
+    Mean result{.n = int(values.size()), .mean = 0, .interval = {0, 0}};
+    if (values.empty()) return result;
+    for (const double value : values) result.mean += value / result.n;
+    double squares = 0;
+    for (const double value : values) squares += (value - result.mean) * (value - result.mean);
+    const double half = result.n > 1 ? z_two_sided * std::sqrt(squares / (result.n - 1) / result.n) : 0;
+    result.interval = {result.mean - half, result.mean + half};
+    return result;
+}
+
 Mean mean_of_means(const std::vector<Mean>& means) {
     Mean all;
     double sum = 0, inverse = 0;
