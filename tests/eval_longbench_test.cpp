@@ -1,15 +1,21 @@
 // LongBench as an evaluation: its files, prompts, tables and averages.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "eval/longbench.h"
 #include "fastkv/error.h"
+#include "support/process.h"
+#include "support/tiny_model.h"
 
 namespace fastkv::eval {
 namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
 
 LongBenchData small_data() {
     return {
@@ -167,6 +173,46 @@ TEST(LongBench, DividesByLength) {
         }
         EXPECT_EQ(next, tables.size());
     }
+}
+
+// ---- the command ---------------------------------------------------------------------------------------------------
+
+test::ProcessResult fastkv_eval(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {FASTKV_COMMAND, "eval"});
+    return test::run_process(arguments);
+}
+
+TEST(LongBenchCommand, ReadsTheOfficialLayout) {
+    const std::string model = test::write_tiny_model({}), root = test::temporary_path(""), out = root + "-results";
+    fs::create_directories(root + "/data");
+    fs::create_directories(root + "/config");
+    test::write_file(root + "/config/dataset2prompt.json", R"({"trec": "{context}\n{input}", "lcc": "{context}"})");
+    test::write_file(root + "/config/dataset2maxlen.json", R"({"trec": 4, "lcc": 3})");
+    test::write_file(root + "/data/trec.jsonl",
+                     R"({"input": "Type:", "context": "a b c", "answers": ["x"], "length": 3, "all_classes": ["x"]})"
+                     "\n");
+    test::write_file(root + "/data/lcc_e.jsonl",
+                     R"({"input": "", "context": "int i", "answers": ["= 0;"], "length": 2, "all_classes": null})");
+    std::vector<std::string> arguments = {"longbench", "-m", model, "-t", "2", "--data", root, "-o", out};
+    EXPECT_EQ(fastkv_eval(arguments).code, 0);
+    EXPECT_EQ(Json::parse(test::read_file(out + "/summary.json"))["n_samples"], 2);  // trec, two methods
+    const Json row = Json::parse(
+        test::read_file(out + "/samples.jsonl").substr(0, test::read_file(out + "/samples.jsonl").find('\n')));
+    EXPECT_EQ(row["id"], "trec/0");
+    EXPECT_EQ(row["n_words"], 3);
+
+    arguments.insert(arguments.end(), {"--tasks", "lcc"});
+    const auto missing = fastkv_eval(arguments);
+    EXPECT_EQ(missing.code, 1);
+    EXPECT_THAT(missing.err, HasSubstr("lcc.jsonl does not exist"));
+    arguments.push_back("--longbench-e");  // has a file of its own, which the folder of results does not know
+    const auto other = fastkv_eval(arguments);
+    EXPECT_EQ(other.code, 2);
+    EXPECT_THAT(other.err, HasSubstr("data_hash"));
+    EXPECT_THAT(fastkv_eval({"longbench", "-m", model, "--data", root, "--tasks", "lcc,vcsum"}).err,
+                HasSubstr("\"vcsum\" is none of LongBench's English and code sets"));
+    EXPECT_THAT(fastkv_eval({"longbench", "-m", model}).err, HasSubstr("--data DIR is missing"));
+    EXPECT_THAT(fastkv_eval({"longbench", "-m", model, "--data", root + "/data/none"}).err, HasSubstr("not a folder"));
 }
 
 }  // namespace
