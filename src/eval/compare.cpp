@@ -1,5 +1,6 @@
 #include "eval/compare.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -113,7 +114,9 @@ std::vector<Table> Compare::tables(const std::vector<Row>& rows) const {
         const int n_failed = agrees.cells[0].n_failed;
         agrees.cells = {{mean_of(of_tokens(rows, agrees.setting, "agrees")), n_failed},
                         {mean_of(same_answers(rows, agrees.setting)), n_failed}};
-        diverges.cells = {{mean_of_values(of_tokens(rows, diverges.setting, "kl")), n_failed}};
+        Mean kl = mean_of_values(of_tokens(rows, diverges.setting, "kl"));
+        kl.interval.low = std::max(0.0, kl.interval.low);
+        diverges.cells = {{kl, n_failed}};
     }
     return {agreement, divergence};
 }
