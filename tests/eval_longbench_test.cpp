@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -146,6 +147,22 @@ TEST(LongBench, AveragesOfSomeSetsSaySo) {
     EXPECT_NEAR(percent(tables[1].lines[0].cells.back()), 35, 1e-9);
     EXPECT_NE(tables[1].title.find("13 sets are not among them"), std::string::npos) << tables[1].title;
     EXPECT_EQ(LongBench({}, small_data()).tables({scored("lcc", .4)}).size(), 1u);
+}
+
+// Summaries' scores lie close together: Wilson's interval, made for right and wrong, would hide all differences.
+TEST(LongBench, IntervalsFollowTheScores) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 100; ++i) {
+        rows.push_back(scored("multi_news", i % 2 == 0 ? 0.2 : 0.3));
+        rows.push_back(scored("trec", i % 4 == 0 ? 1 : 0));
+    }
+    const auto cells = LongBench({}, small_data()).tables(rows).at(0).lines.at(0).cells;
+    const double half = 1.96 * 0.05 * std::sqrt(100.0 / 99) / 10;
+    EXPECT_NEAR(cells[0].score.interval.low, 0.25 - half, 1e-4);
+    EXPECT_NEAR(cells[0].score.interval.high, 0.25 + half, 1e-4);
+    EXPECT_NEAR(cells[1].score.interval.low, 0.1755, 1e-3);  // Wilson's of 25 in 100
+    EXPECT_NEAR(cells[2].score.mean, 0.25, 1e-9);
+    EXPECT_NEAR(cells[2].score.interval.low, 0.25 - std::hypot(half, 0.25 - 0.1755) / 2, 1e-3);
 }
 
 // Means of sets as LongBench's script rounds them, all rows together and by length, against vectors made in Python.

@@ -106,13 +106,8 @@ void write_results(const ResultFolder& folder, const eval::Measurement& evaluati
 
 // The settings behind the short names, once each.
 void print_settings(const std::vector<eval::Row>& rows) {
-    std::vector<std::string> settings;
-    for (const eval::Row& row : rows) {
-        if (std::find(settings.begin(), settings.end(), row.setting) == settings.end()) settings.push_back(row.setting);
-    }
-    const auto names = eval::short_names(settings);
-    for (size_t i = 0; i < names.size(); ++i) {
-        if (names[i] != settings[i]) std::printf("%s: %s\n", names[i].c_str(), settings[i].c_str());
+    for (const auto& [setting, name] : eval::setting_names(rows)) {
+        if (name != setting) std::printf("%s: %s\n", name.c_str(), setting.c_str());
     }
 }
 

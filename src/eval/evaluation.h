@@ -6,12 +6,11 @@
 // (summary.h).
 //
 // To add one:
-//   1. derive from Evaluation in src/eval/NAME.{h,cpp}. It gets its data as text or parsed rows (json_lines.h), never
-//   as
-//      files, and a Model where it needs the tokenizer.
+//   1. derive from Evaluation in src/eval/NAME.{h,cpp}, or from Measurement where more than the answer is looked at
+//      (compare.h, oracle.h). It gets its data as text or parsed rows (json_lines.h), never as files, and a Model where
+//      it needs the tokenizer.
 //   2. write its flags in src/cli/eval_NAME.cpp: read the data, build the evaluation, hand it to run_eval()
-//   (cli/eval.h),
-//      and list it in add_eval_command().
+//      (cli/eval.h), and list it in add_eval_command().
 //   3. results come out by themselves: DIR/samples.jsonl, DIR/summary.json, the tables, and what files() returns.
 #pragma once
 

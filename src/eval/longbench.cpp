@@ -42,11 +42,43 @@ Json more_of(const JsonLine& line, const LongBenchSet& set) {
     return more;
 }
 
-/// One cell for each name: what `cell_of` gives.
-template <class Names, class CellOf>
-void set_cells(SettingLine& line, const Names& names, const CellOf& cell_of) {
-    line.cells.clear();
-    for (const auto& name : names) line.cells.push_back(cell_of(name));
+/// Wilson's interval is for scores that are 0 or 1; the others scatter less than it allows.
+Mean mean_of_set(const std::vector<double>& scores) {
+    const bool right_or_wrong = std::all_of(scores.begin(), scores.end(), [](double s) { return s == 0 || s == 1; });
+    return right_or_wrong ? mean_of(scores) : mean_of_values(scores);
+}
+
+/// Each weighing the same.
+Cell mean_of_sets(const std::vector<Cell>& cells) {
+    Cell all;
+    std::vector<Mean> means;
+    for (const Cell& cell : cells) {
+        means.push_back(cell.score);
+        all.n_failed += cell.n_failed;
+    }
+    all.score = mean_from_intervals(means);
+    return all;
+}
+
+/// A column for each set, and their plain mean where there are several.
+Table by_sets(const std::vector<Row>& rows, const std::string& title) {
+    std::vector<std::string> order;
+    for (const LongBenchSet& set : longbench_sets()) order.push_back(set.name);
+    Table table = table_of(
+        rows, title, [](const Row& row) { return row.task; }, order);
+    std::map<std::pair<std::string, std::string>, std::vector<double>> scores;  // by setting and set
+    for (const Row& row : rows) {
+        if (!row.failed()) scores[{row.setting, row.task}].push_back(row.score);
+    }
+    const size_t n_set = table.columns.size() > 1 ? table.columns.size() - 1 : 1;
+    for (SettingLine& line : table.lines) {
+        line.cells.resize(n_set);
+        for (size_t i = 0; i < n_set; ++i) {
+            line.cells[i].score = mean_of_set(scores[{line.setting, table.columns[i]}]);
+        }
+        if (n_set > 1) line.cells.push_back(mean_of_sets(line.cells));
+    }
+    return table;
 }
 
 /// The table by sets becomes one by groups: a group is the mean of its sets, and the last column that of the groups.
@@ -67,12 +99,13 @@ Table by_groups(const Table& by_set, int n_set) {
     }
     for (SettingLine& line : table.lines) {
         const std::vector<Cell> of_sets = std::move(line.cells);
-        set_cells(line, members, [&](const std::vector<size_t>& columns) {
+        line.cells.clear();
+        for (const std::vector<size_t>& columns : members) {
             std::vector<Cell> cells;
             for (const size_t column : columns) cells.push_back(of_sets[column]);
-            return mean_of_cells(cells);
-        });
-        line.cells.push_back(mean_of_cells(line.cells));
+            line.cells.push_back(mean_of_sets(cells));
+        }
+        line.cells.push_back(mean_of_sets(line.cells));
     }
     table.columns.push_back("mean of groups");
     return table;
@@ -169,10 +202,7 @@ double LongBench::score(const Sample& sample, const std::string& prediction) con
 }
 
 std::vector<Table> LongBench::tables(const std::vector<Row>& rows) const {
-    std::vector<std::string> order;
-    for (const LongBenchSet& set : longbench_sets()) order.push_back(set.name);
-    const auto set_of = [](const Row& row) { return row.task; };
-    std::vector<Table> tables = {table_of(rows, "", set_of, order)};
+    std::vector<Table> tables = {by_sets(rows, "")};
     const int n_set = int(tables[0].columns.size()) - (tables[0].columns.size() > 1 ? 1 : 0);
     if (n_set > 1) tables.push_back(by_groups(tables[0], n_set));
     if (!params_.by_length) return tables;
@@ -181,7 +211,7 @@ std::vector<Table> LongBench::tables(const std::vector<Row>& rows) const {
         std::vector<Row> own;
         std::copy_if(rows.begin(), rows.end(), std::back_inserter(own),
                      [&](const Row& row) { return longbench_e_part(row.more.value("n_words", 0)) == part; });
-        if (!own.empty()) tables.push_back(table_of(own, parts[part], set_of, order));
+        if (!own.empty()) tables.push_back(by_sets(own, parts[part]));
     }
     return tables;
 }

@@ -39,6 +39,24 @@ Mean mean_of_values(const std::vector<double>& values) {
     return result;
 }
 
+Mean mean_from_intervals(const std::vector<Mean>& means) {
+    Mean all{.n = 0, .mean = 0, .interval = {0, 0}};
+    double below = 0, above = 0;  // sums of squares
+    int count = 0;
+    for (const Mean& mean : means) {
+        if (mean.n == 0) continue;
+        ++count;
+        all.n += mean.n;
+        all.mean += mean.mean;
+        below += (mean.mean - mean.interval.low) * (mean.mean - mean.interval.low);
+        above += (mean.interval.high - mean.mean) * (mean.interval.high - mean.mean);
+    }
+    if (count == 0) return all;
+    all.mean /= count;
+    all.interval = {all.mean - std::sqrt(below) / count, all.mean + std::sqrt(above) / count};
+    return all;
+}
+
 Mean mean_of_means(const std::vector<Mean>& means) {
     Mean all;
     double sum = 0, inverse = 0;

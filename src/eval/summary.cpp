@@ -64,7 +64,7 @@ std::string cell_text(const Cell& cell, const Table& table) {
     std::string result;
     const auto& [n, mean, interval] = cell.score;
     if (n > 0) result = text("%.*f", table.digits, table.scale * mean);
-    if (n > 1) {
+    if (n > 0 && interval.low < interval.high) {
         result += text(" (%.*f to %.*f)", table.digits - 1, table.scale * interval.low, table.digits - 1,
                        table.scale * interval.high);
     }
