@@ -59,9 +59,11 @@ enum class CacheType {
 
 /// How to open a session.
 struct SessionParams {
-    int n_predict = 256;      ///< cache entries to set aside for the answer; more are added when it grows past
-    int n_ctx = 0;            ///< refuse prompts and answers past this; 0: the model's context length
-    bool all_logits = false;  ///< also compute the logits of every prompt token (no row is skipped)
+    int n_predict = 256;            ///< cache entries to set aside for the answer; more are added when it grows past
+    int n_ctx = 0;                  ///< refuse prompts and answers past this; 0: the model's context length
+    bool all_logits = false;        ///< also compute the logits of every prompt token (no row is skipped)
+    bool record_attention = false;  ///< add up what decoded tokens attend to, see recorded_attention(); 4 bytes for
+                                    ///< each layer, query head and token of the prompt
     CacheType cache_type_k = CacheType::automatic;
     CacheType cache_type_v = CacheType::automatic;
 };
@@ -110,6 +112,11 @@ class Session {
 
     std::span<const float> logits() const;      ///< [n_vocab] after prefill() or decode()
     std::span<const float> all_logits() const;  ///< [n_prompt][n_vocab] with SessionParams::all_logits
+
+    /// [n_head][n_prompt] with SessionParams::record_attention: the attention probabilities of the tokens decoded since
+    /// the prefill or the last extend(), in layer `layer`, added up over the tokens. What they pay to each other is
+    /// left out; tokens that the cache does not hold have 0.
+    std::span<const float> recorded_attention(int layer) const;
 
     /// [n_embd] residual stream of the newest token after the last layer, before the final norm.
     std::span<const float> hidden() const;

@@ -31,7 +31,7 @@ int parse_positive(const std::string& flag, const std::string& text) {
 }
 
 // Everything that an answer depends on, beside its method.
-Json identity(const EvalOptions& options, const Model& model, const eval::Evaluation& evaluation,
+Json identity(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
               const EvalProtocol& protocol) {
     Json settings;
     settings["model_hash"] = tune::model_hash(options.model.path);
@@ -81,7 +81,7 @@ std::set<std::string> keys_of(const std::vector<eval::Row>& rows) {
 }
 
 // Until everything is asked or Ctrl-C comes.
-void ask_all(const Model& model, const eval::Evaluation& evaluation, const std::vector<MethodParams>& settings,
+void ask_all(const Model& model, const eval::Measurement& evaluation, const std::vector<MethodParams>& settings,
              const eval::RunParams& params, ResultFolder& folder, Countdown& countdown) {
     catch_interrupts();
     bool expected = false;
@@ -97,7 +97,7 @@ void ask_all(const Model& model, const eval::Evaluation& evaluation, const std::
         on_progress);
 }
 
-void write_results(const ResultFolder& folder, const eval::Evaluation& evaluation) {
+void write_results(const ResultFolder& folder, const eval::Measurement& evaluation) {
     Json tables = Json::array();
     for (const eval::Table& table : evaluation.tables(folder.rows())) tables.push_back(eval::table_json(table));
     folder.write_summary(tables);
@@ -106,17 +106,12 @@ void write_results(const ResultFolder& folder, const eval::Evaluation& evaluatio
 
 // The settings behind the short names, once each.
 void print_settings(const std::vector<eval::Row>& rows) {
-    std::vector<std::string> settings;
-    for (const eval::Row& row : rows) {
-        if (std::find(settings.begin(), settings.end(), row.setting) == settings.end()) settings.push_back(row.setting);
-    }
-    const auto names = eval::short_names(settings);
-    for (size_t i = 0; i < names.size(); ++i) {
-        if (names[i] != settings[i]) std::printf("%s: %s\n", names[i].c_str(), settings[i].c_str());
+    for (const auto& [setting, name] : eval::setting_names(rows)) {
+        if (name != setting) std::printf("%s: %s\n", name.c_str(), setting.c_str());
     }
 }
 
-void print_results(const ResultFolder& folder, const eval::Evaluation& evaluation) {
+void print_results(const ResultFolder& folder, const eval::Measurement& evaluation) {
     const std::vector<eval::Row>& rows = folder.rows();
     for (const eval::Table& table : evaluation.tables(rows)) std::printf("%s\n", eval::table_text(table).c_str());
     print_settings(rows);
@@ -146,7 +141,7 @@ void add_eval_options(CLI::App& command, EvalOptions& options, const std::string
                       const std::string& limit_help) {
     command.footer(footer);
     command.option_defaults()->group("Data and results");
-    command.add_option("--data", options.data, data_help)->type_name("FILE|DIR");
+    command.add_option("-f,--data", options.data, data_help)->type_name("FILE|DIR");
     command
         .add_option_function<std::string>(
             "--limit", [&](const std::string& text) { options.limit = parse_positive("--limit", text); }, limit_help)
@@ -169,9 +164,12 @@ void add_eval_command(CLI::App& app, EvalOptions& options) {
     command->footer("'fastkv eval NAME --help' explains an evaluation; docs/eval.md what each computes.");
     add_eval_needle(*command, options);
     add_eval_ruler(*command, options);
+    add_eval_longbench(*command, options);
+    add_eval_compare(*command, options);
+    add_eval_oracle(*command, options);
 }
 
-int run_eval(const EvalOptions& options, const Model& model, const eval::Evaluation& evaluation,
+int run_eval(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
              const EvalProtocol& protocol) {
     const std::vector<MethodParams> settings = resolved_methods(options.methods, model);
     const std::string path =

@@ -35,6 +35,9 @@ void add_eval_options(CLI::App& command, EvalOptions& options, const std::string
 /// One per evaluation: its subcommand, which sets `options.chosen`.
 void add_eval_needle(CLI::App& eval, EvalOptions& options);
 void add_eval_ruler(CLI::App& eval, EvalOptions& options);
+void add_eval_longbench(CLI::App& eval, EvalOptions& options);
+void add_eval_compare(CLI::App& eval, EvalOptions& options);
+void add_eval_oracle(CLI::App& eval, EvalOptions& options);
 
 /// How an evaluation is run, beside what the flags say.
 struct EvalProtocol {
@@ -44,7 +47,7 @@ struct EvalProtocol {
 
 /// Asks, keeps and prints; goes on in a folder that has some of it. Returns the exit code: 0, or 1 where samples
 /// failed. Throws Error, cancelled after Ctrl-C, with everything that was answered kept.
-int run_eval(const EvalOptions& options, const Model& model, const eval::Evaluation& evaluation,
+int run_eval(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
              const EvalProtocol& protocol = {});
 
 }  // namespace fastkv::cli

@@ -7,8 +7,13 @@
 namespace fastkv {
 
 Decoder::Decoder(const Model::Impl& model, std::vector<LayerCache>& caches,
-                 std::vector<std::unique_ptr<Eviction>>& evictions)
-    : model_(model), caches_(caches), evictions_(evictions), nodes_(caches.size()), row_(size_t(model.hparams.n_embd)) {
+                 std::vector<std::unique_ptr<Eviction>>& evictions, AttentionRecord* record)
+    : model_(model),
+      caches_(caches),
+      evictions_(evictions),
+      record_(record),
+      nodes_(caches.size()),
+      row_(size_t(model.hparams.n_embd)) {
     for (int layer = 0; layer < model.hparams.n_layer; ++layer) {
         const Device* device = model.weights.layers[size_t(layer)].device;
         if (segments_.empty() || segments_.back().device != device) {
@@ -26,7 +31,7 @@ void Decoder::run(Token token, int position, std::span<float> row) {
         if (stale_ || !segment.graph) build(segment);
         segment.graph->run();
         segment.graph->read(segment.output, row_.data());
-        for (int layer = segment.first_layer; layer < segment.end_layer; ++layer) evict(segment, layer);
+        for (int layer = segment.first_layer; layer < segment.end_layer; ++layer) show(segment, layer);
     }
     stale_ = false;
     std::copy(row_.begin(), row_.end(), row.begin());
@@ -92,7 +97,7 @@ ggml_tensor* Decoder::build_layer(Graph& graph, const KernelChoice& choice, int 
     graph.compute(written.v);
 
     const Eviction* eviction = evictions_[size_t(index)].get();
-    const bool wants_weights = eviction && eviction->reads_attention();
+    const bool wants_weights = record_ || (eviction && eviction->reads_attention());
     nodes.weights = nullptr;
     nodes.weight_row = weight_row_length(choice, cache);
     const CacheQuestion question{
@@ -133,22 +138,29 @@ void Decoder::place_sinks(int layer) {
     if (model_.hparams.sliding_window > 0) cache.place_first(shift);
 }
 
-/// Lets the layer's eviction see the token and drops what it names.
-void Decoder::evict(const Segment& segment, int layer) {
-    Eviction* eviction = evictions_[size_t(layer)].get();
-    if (!eviction) return;
-    LayerCache& cache = caches_[size_t(layer)];
+/// The probabilities with which the token attended: [n_head][entries of its head].
+std::vector<std::vector<float>> Decoder::read_attention(const Segment& segment, int layer) const {
+    const LayerCache& cache = caches_[size_t(layer)];
     const LayerNodes& nodes = nodes_[size_t(layer)];
-    std::vector<std::vector<float>> attention;  // [n_head][entries of its head]
-    if (nodes.weights) {
-        const int n_head = model_.hparams.n_head;
-        std::vector<float> rows(size_t(nodes.weight_row) * size_t(n_head));
-        segment.graph->read(nodes.weights, rows.data());
-        for (int head = 0; head < n_head; ++head) {
-            const auto row = rows.begin() + ptrdiff_t(head) * nodes.weight_row;
-            attention.emplace_back(row, row + cache.n_entry(head / (n_head / cache.n_head())));
-        }
+    const int n_head = model_.hparams.n_head;
+    std::vector<float> rows(size_t(nodes.weight_row) * size_t(n_head));
+    segment.graph->read(nodes.weights, rows.data());
+    std::vector<std::vector<float>> attention;
+    for (int head = 0; head < n_head; ++head) {
+        const auto row = rows.begin() + ptrdiff_t(head) * nodes.weight_row;
+        attention.emplace_back(row, row + cache.n_entry(head / (n_head / cache.n_head())));
     }
+    return attention;
+}
+
+/// Lets the record and the layer's eviction see the token, and drops what the eviction names.
+void Decoder::show(const Segment& segment, int layer) {
+    Eviction* eviction = evictions_[size_t(layer)].get();
+    LayerCache& cache = caches_[size_t(layer)];
+    std::vector<std::vector<float>> attention;  // [n_head][entries of its head], or empty
+    if (nodes_[size_t(layer)].weights) attention = read_attention(segment, layer);
+    if (record_) record_->add(layer, cache, attention);
+    if (!eviction) return;
     const auto removed = eviction->step(position_, attention);
     if (!removed.empty()) cache.remove(removed);
 }

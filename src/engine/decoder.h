@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/attention.h"
+#include "engine/attention_record.h"
 #include "engine/cache.h"
 #include "engine/graph.h"
 #include "engine/kernel_choice.h"
@@ -20,9 +21,10 @@ namespace fastkv {
 /// built again only when a cache had to move, or, with ggml's attention, for another 256 entries.
 class Decoder {
   public:
-    /// `evictions` [n_layer] say what leaves the caches after each token; nullptr: nothing.
+    /// `evictions` [n_layer] say what leaves the caches after each token; nullptr: nothing. `record`, if there is one,
+    /// is shown the attention of every token.
     Decoder(const Model::Impl& model, std::vector<LayerCache>& caches,
-            std::vector<std::unique_ptr<Eviction>>& evictions);
+            std::vector<std::unique_ptr<Eviction>>& evictions, AttentionRecord* record);
 
     /// Appends `token` at `position` to every cache; `row` [n_embd] receives the residual stream after the last layer.
     void run(Token token, int position, std::span<float> row);
@@ -43,7 +45,7 @@ class Decoder {
     struct LayerNodes {
         std::vector<int64_t> kv_rows;     // [cached heads] where the new entry goes
         std::vector<CacheGroup> groups;   // for ggml's attention
-        ggml_tensor* weights = nullptr;   // [row length, n_head] probabilities of the token, for the eviction
+        ggml_tensor* weights = nullptr;   // [row length, n_head] probabilities of the token, where somebody reads them
         int weight_row = 0;               // the row length
         std::vector<float> sink_keys;     // [sinks][cached heads][head_dim] of a rolling cache, as the prompt left them
         std::vector<int64_t> sink_rows;   // [sinks][cached heads]
@@ -56,12 +58,14 @@ class Decoder {
                              ggml_tensor* position);
     void read_sinks(int layer);
     void place_sinks(int layer);
-    void evict(const Segment& segment, int layer);
+    void show(const Segment& segment, int layer);
+    std::vector<std::vector<float>> read_attention(const Segment& segment, int layer) const;
 
     const Model::Impl& model_;
     std::vector<LayerCache>& caches_;                    // [n_layer]
     std::vector<std::unique_ptr<Eviction>>& evictions_;  // [n_layer]
-    std::vector<LayerNodes> nodes_;                      // [n_layer]
+    AttentionRecord* record_;
+    std::vector<LayerNodes> nodes_;  // [n_layer]
     std::vector<Segment> segments_;
     std::vector<float> row_;  // [n_embd] input of a segment
     int32_t position_ = 0;

@@ -95,9 +95,11 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const uint64_t score_rows = std::min(n * sizeof(float) * uint64_t(window * hp.n_group()), uint64_t{32} << 20);
     const uint64_t scores = score_rows * uint64_t(device.n_threads) + n * sizeof(float) * uint64_t(2 * hp.n_head);
     const uint64_t all_logits = session.all_logits ? n * uint64_t(hp.n_vocab) * sizeof(float) : 0;
+    const uint64_t record =
+        session.record_attention ? n * sizeof(float) * uint64_t(hp.n_layer) * uint64_t(hp.n_head) : 0;
     const uint64_t scratch = compresses || types != KvTypes{type, type} ? layer_kv : 0;
     cost.working_bytes = stream + scratch + packed_kv + scores + expanded_bytes(hp, choice) +
-                         chunk_bytes(hp, device, n_prompt) + all_logits;
+                         chunk_bytes(hp, device, n_prompt) + all_logits + record;
     return cost;
 }
 

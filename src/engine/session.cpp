@@ -39,6 +39,7 @@ struct Session::Impl {
     std::vector<LayerCache> caches;                    // [n_layer], empty before the prefill
     std::vector<std::unique_ptr<Eviction>> evictions;  // [n_layer]
     std::vector<LayerReport> layers;                   // [n_layer]
+    std::optional<AttentionRecord> record;             // of the decoder's tokens, where it was asked for
     std::optional<Decoder> decoder;
     std::vector<float> row;         // [n_embd] residual stream of the newest token
     std::vector<float> logits;      // [n_vocab]
@@ -68,11 +69,13 @@ struct Session::Impl {
     void check_turn(std::span<const Token> turn) const;
     bool evicts() const;
     void decode_turn(std::span<const Token> turn, const ProgressCallback& progress);
+    void start_decoder();
 };
 
 /// Back to before the prefill.
 void Session::Impl::clear() {
     decoder.reset();
+    record.reset();
     caches.clear();
     evictions.clear();
     layers.clear();
@@ -99,6 +102,10 @@ void Session::Impl::check_prompt(std::span<const Token> prompt) const {
     const auto planned = plan_prompt(method, params, model.hparams().n_layer, int(prompt.size()));
     if (session.all_logits && planned.back().passed != int(prompt.size())) {
         refuse("logits of every prompt token need every token in every layer: use --tsp-layer off or fullkv");
+    }
+    const auto uneven = [](const PlannedLayer& layer) { return layer.plan.keep && layer.plan.keep->floor < 1; };
+    if (session.record_attention && std::any_of(planned.begin(), planned.end(), uneven)) {
+        refuse("attention is recorded only where all heads cache as many tokens: use --head-floor 1");
     }
     SessionParams within = session;
     within.n_predict = std::min(session.n_predict, n_ctx() - int(prompt.size()));
@@ -229,6 +236,15 @@ void Session::Impl::decode_turn(std::span<const Token> turn, const ProgressCallb
     }
 }
 
+/// A decoder for the caches as they are now.
+void Session::Impl::start_decoder() {
+    record.reset();
+    if (session.record_attention) {
+        record.emplace(model.hparams().n_layer, model.hparams().n_head, n_prompt, restarted);
+    }
+    decoder.emplace(model.impl(), caches, evictions, record ? &*record : nullptr);
+}
+
 Session::Session(Model model, const MethodParams& method, const SessionParams& params)
     : impl_(std::make_unique<Impl>(std::move(model), method, params)) {}
 Session::~Session() = default;
@@ -248,7 +264,7 @@ void Session::prefill(std::span<const Token> prompt, const ProgressCallback& pro
     s.caches = std::move(result.caches);
     s.evictions = std::move(result.evictions);
     s.layers = std::move(result.layers);
-    s.decoder.emplace(s.model.impl(), s.caches, s.evictions);
+    s.start_decoder();
     s.prefill_stats = {int64_t(prompt.size()), double(ggml_time_us() - start_us) * 1e-6};
     s.decode_stats = {};
 }
@@ -270,7 +286,7 @@ void Session::extend(std::span<const Token> turn, bool recompress, const Progres
             s.decoder.reset();  // its graphs know the caches' old places
             const int n_predict = std::min(s.session.n_predict, s.n_ctx() - s.n_past - int(turn.size()));
             s.row = Extension(s.model.impl(), s.caches, plans, n_predict, progress).run(turn, s.n_past);
-            s.decoder.emplace(s.model.impl(), s.caches, s.evictions);
+            s.start_decoder();
         }
     } catch (...) {
         s.clear();
@@ -303,6 +319,11 @@ const MethodParams& Session::method() const { return impl_->params; }
 std::span<const LayerReport> Session::layers() const { return impl_->layers; }
 const PhaseStats& Session::prefill_stats() const { return impl_->prefill_stats; }
 const PhaseStats& Session::decode_stats() const { return impl_->decode_stats; }
+
+std::span<const float> Session::recorded_attention(int layer) const {
+    if (!impl_->record) refuse("no attention is recorded: set SessionParams::record_attention, then prefill");
+    return impl_->record->layer(layer);
+}
 
 void Session::check_recompress() const { impl_->check_recompress(); }
 

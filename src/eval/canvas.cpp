@@ -57,6 +57,11 @@ class SvgCanvas : public Canvas {
                        hex(fill).c_str());
     }
 
+    void line(double x1, double y1, double x2, double y2, double thickness, Color color) override {
+        svg_ += format("<line x1='%.1f' y1='%.1f' x2='%.1f' y2='%.1f' ", x1, y1, x2, y2);
+        svg_ += format("stroke-width='%.1f' stroke-linecap='round' stroke='%s'/>\n", thickness, hex(color).c_str());
+    }
+
     void text(double x, double y, double size, Anchor anchor, const std::string& words, std::optional<Color> color,
               bool turned) override {
         static constexpr const char* names[] = {"start", "middle", "end"};
@@ -94,6 +99,15 @@ class PngCanvas : public Canvas {
         cairo_set_source_rgb(cairo_.get(), fill.red, fill.green, fill.blue);
         cairo_rectangle(cairo_.get(), x, y, width, height);
         cairo_fill(cairo_.get());
+    }
+
+    void line(double x1, double y1, double x2, double y2, double thickness, Color color) override {
+        cairo_set_source_rgb(cairo_.get(), color.red, color.green, color.blue);
+        cairo_set_line_width(cairo_.get(), thickness);
+        cairo_set_line_cap(cairo_.get(), CAIRO_LINE_CAP_ROUND);
+        cairo_move_to(cairo_.get(), x1, y1);
+        cairo_line_to(cairo_.get(), x2, y2);
+        cairo_stroke(cairo_.get());
     }
 
     void text(double x, double y, double size, Anchor anchor, const std::string& words, std::optional<Color> color,

@@ -6,12 +6,11 @@
 // (summary.h).
 //
 // To add one:
-//   1. derive from Evaluation in src/eval/NAME.{h,cpp}. It gets its data as text or parsed rows (json_lines.h), never
-//   as
-//      files, and a Model where it needs the tokenizer.
+//   1. derive from Evaluation in src/eval/NAME.{h,cpp}, or from Measurement where more than the answer is looked at
+//      (compare.h, oracle.h). It gets its data as text or parsed rows (json_lines.h), never as files, and a Model where
+//      it needs the tokenizer.
 //   2. write its flags in src/cli/eval_NAME.cpp: read the data, build the evaluation, hand it to run_eval()
-//   (cli/eval.h),
-//      and list it in add_eval_command().
+//      (cli/eval.h), and list it in add_eval_command().
 //   3. results come out by themselves: DIR/samples.jsonl, DIR/summary.json, the tables, and what files() returns.
 #pragma once
 
@@ -20,9 +19,10 @@
 #include <utility>
 #include <vector>
 
+#include "eval/prompt.h"
 #include "eval/row.h"
 #include "eval/summary.h"
-#include "fastkv/model.h"
+#include "fastkv/fastkv.h"
 
 namespace fastkv::eval {
 
@@ -50,9 +50,19 @@ struct SampleInfo {
     int n_predict = 0;
 };
 
-class Evaluation {
+/// What a sample is put to.
+struct Asking {
+    const Model& model;
+    const MethodParams& method;
+    const SessionParams& session;
+    const Prompt& prompt;              ///< the sample's message, cut to what is allowed
+    const ProgressCallback& progress;  ///< false stops with Error(cancelled)
+};
+
+/// What the frame runs: samples, and what is measured of each under every setting.
+class Measurement {
   public:
-    virtual ~Evaluation() = default;
+    virtual ~Measurement() = default;
 
     /// As on the command line: "needle".
     virtual std::string name() const = 0;
@@ -67,14 +77,24 @@ class Evaluation {
     /// Makes sample number `index` of samples(). Always the same one.
     virtual Sample make(size_t index) const = 0;
 
-    /// In [0, 1], higher is better.
-    virtual double score(const Sample& sample, const std::string& prediction) const = 0;
+    /// Puts the sample to the model under one setting and fills in the row: its score in [0, 1], higher is better, what
+    /// was said and what it took, and keys of its own under `more`. Settings of a sample come one after the other.
+    virtual void ask(const Sample& sample, const Asking& asking, Row& row) const = 0;
 
     /// Tables of all rows of a folder, of this run and of earlier ones. summary.h helps.
     virtual std::vector<Table> tables(const std::vector<Row>& rows) const = 0;
 
     /// Further files for the folder: names and contents, such as pictures.
     virtual std::vector<std::pair<std::string, std::string>> files(const std::vector<Row>&) const { return {}; }
+};
+
+/// The usual kind: what the model says is scored.
+class Evaluation : public Measurement {
+  public:
+    void ask(const Sample& sample, const Asking& asking, Row& row) const override;
+
+    /// In [0, 1], higher is better.
+    virtual double score(const Sample& sample, const std::string& prediction) const = 0;
 };
 
 }  // namespace fastkv::eval

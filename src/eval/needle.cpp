@@ -225,15 +225,10 @@ std::vector<Table> Needle::tables(const std::vector<Row>& rows) const {
 
 std::vector<std::pair<std::string, std::string>> Needle::files(const std::vector<Row>& rows) const {
     std::vector<std::pair<std::string, std::string>> files = {{"cells.json", cells_json(rows)}};
-    std::vector<std::string> settings;
-    for (const Row& row : rows) {
-        if (std::find(settings.begin(), settings.end(), row.setting) == settings.end()) settings.push_back(row.setting);
-    }
-    const std::vector<std::string> names = short_names(settings);
-    for (size_t i = 0; i < settings.size(); ++i) {
-        const HeatMap map = heat_map_of(rows, settings[i], names[i]);
-        files.emplace_back(file_name(names[i]) + ".svg", draw_heat_map(map, /*png=*/false));
-        if (can_draw_png()) files.emplace_back(file_name(names[i]) + ".png", draw_heat_map(map, /*png=*/true));
+    for (const auto& [setting, name] : setting_names(rows)) {
+        const HeatMap map = heat_map_of(rows, setting, name);
+        files.emplace_back(file_name(name) + ".svg", draw_heat_map(map, /*png=*/false));
+        if (can_draw_png()) files.emplace_back(file_name(name) + ".png", draw_heat_map(map, /*png=*/true));
     }
     return files;
 }

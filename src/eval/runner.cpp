@@ -4,8 +4,6 @@
 #include <new>
 #include <optional>
 
-#include "eval/answer.h"
-
 namespace fastkv::eval {
 
 namespace {
@@ -28,7 +26,7 @@ struct Pair {
 
 class Run {
   public:
-    Run(const Model& model, const Evaluation& evaluation, const std::vector<MethodParams>& settings,
+    Run(const Model& model, const Measurement& evaluation, const std::vector<MethodParams>& settings,
         const RunParams& params, const OnProgress& progress)
         : model_(model), evaluation_(evaluation), settings_(settings), params_(params), progress_(progress) {}
 
@@ -91,19 +89,12 @@ class Run {
             cut_prompt(model_, sample.message, sample.chat, max_prompt(method, sample), params_.truncation);
         row.n_prompt = int(prompt.tokens.size());
         row.n_truncated = prompt.n_truncated;
-        const AnswerRules rules{sample.n_predict, sample.ends_at_newline, sample.forbids_empty};
-        const auto on_progress = [&](const PrefillProgress& reading) {
+        const ProgressCallback on_progress = [&](const PrefillProgress& reading) {
             RunProgress now = state_;
             if (reading.rows_total > 0) now.work_done += work * double(reading.rows_done) / double(reading.rows_total);
             return progress_(now);
         };
-        const Answer said = answer(model_, method, params_.session, prompt.tokens, rules, on_progress);
-        row.prediction = said.text;
-        row.n_predicted = said.n_tokens;
-        row.prefill_seconds = said.prefill_seconds;
-        row.decode_seconds = said.decode_seconds;
-        row.kv_cache_bytes = said.kv_cache_bytes;
-        row.score = evaluation_.score(sample, said.text);
+        evaluation_.ask(sample, {model_, method, params_.session, prompt, on_progress}, row);
     }
 
     int max_prompt(const MethodParams& method, const Sample& sample) const {
@@ -115,7 +106,7 @@ class Run {
     }
 
     const Model& model_;
-    const Evaluation& evaluation_;
+    const Measurement& evaluation_;
     const std::vector<MethodParams>& settings_;
     const RunParams& params_;
     const OnProgress& progress_;
@@ -124,7 +115,7 @@ class Run {
 
 }  // namespace
 
-void run_evaluation(const Model& model, const Evaluation& evaluation, const std::vector<MethodParams>& settings,
+void run_evaluation(const Model& model, const Measurement& evaluation, const std::vector<MethodParams>& settings,
                     const std::set<std::string>& done, const RunParams& params,
                     const std::function<void(const Row&)>& keep, const OnProgress& progress) {
     Run(model, evaluation, settings, params, progress).ask_all(done, keep);

@@ -28,6 +28,35 @@ Mean mean_of(const std::vector<double>& scores) {
     return {n, n > 0 ? sum / n : 0, wilson(sum, n)};
 }
 
+Mean mean_of_values(const std::vector<double>& values) {
+    Mean result{.n = int(values.size()), .mean = 0, .interval = {0, 0}};
+    if (values.empty()) return result;
+    for (const double value : values) result.mean += value / result.n;
+    double squares = 0;
+    for (const double value : values) squares += (value - result.mean) * (value - result.mean);
+    const double half = result.n > 1 ? z_two_sided * std::sqrt(squares / (result.n - 1) / result.n) : 0;
+    result.interval = {result.mean - half, result.mean + half};
+    return result;
+}
+
+Mean mean_from_intervals(const std::vector<Mean>& means) {
+    Mean all{.n = 0, .mean = 0, .interval = {0, 0}};
+    double below = 0, above = 0;  // sums of squares
+    int count = 0;
+    for (const Mean& mean : means) {
+        if (mean.n == 0) continue;
+        ++count;
+        all.n += mean.n;
+        all.mean += mean.mean;
+        below += (mean.mean - mean.interval.low) * (mean.mean - mean.interval.low);
+        above += (mean.interval.high - mean.mean) * (mean.interval.high - mean.mean);
+    }
+    if (count == 0) return all;
+    all.mean /= count;
+    all.interval = {all.mean - std::sqrt(below) / count, all.mean + std::sqrt(above) / count};
+    return all;
+}
+
 Mean mean_of_means(const std::vector<Mean>& means) {
     Mean all;
     double sum = 0, inverse = 0;

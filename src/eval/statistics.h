@@ -23,6 +23,12 @@ struct Mean {
 
 Mean mean_of(const std::vector<double>& scores);
 
+/// Of any numbers, with the normal interval: 1.96 standard errors to either side. A single number is its own interval.
+Mean mean_of_values(const std::vector<double>& values);
+
+/// The mean of several independent means, each weighing the same, from their intervals.
+Mean mean_from_intervals(const std::vector<Mean>& means);
+
 /// The mean of several means, each weighing the same however many scores it is of, such as the average over tasks. Its
 /// interval is Wilson's for as many scores as have the same standard error: (number of means)^2 / sum of 1 / n.
 Mean mean_of_means(const std::vector<Mean>& means);

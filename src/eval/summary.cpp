@@ -60,11 +60,13 @@ SettingLine line_of(const std::vector<const Row*>& rows, const Table& table, con
     return buffer;
 }
 
-std::string cell_text(const Cell& cell) {
+std::string cell_text(const Cell& cell, const Table& table) {
     std::string result;
-    if (cell.score.n > 0) {
-        result = text("%.1f (%.0f to %.0f)", 100 * cell.score.mean, 100 * cell.score.interval.low,
-                      100 * cell.score.interval.high);
+    const auto& [n, mean, interval] = cell.score;
+    if (n > 0) result = text("%.*f", table.digits, table.scale * mean);
+    if (n > 0 && interval.low < interval.high) {
+        result += text(" (%.*f to %.*f)", table.digits - 1, table.scale * interval.low, table.digits - 1,
+                       table.scale * interval.high);
     }
     if (cell.n_failed > 0) result += text("%s%d failed", result.empty() ? "" : ", ", cell.n_failed);
     return result;
@@ -136,6 +138,15 @@ std::vector<std::string> short_names(const std::vector<std::string>& settings) {
     return names;
 }
 
+std::vector<std::pair<std::string, std::string>> setting_names(const std::vector<Row>& rows) {
+    std::vector<std::string> settings;
+    for (const Row& row : rows) index_in(settings, row.setting);
+    const std::vector<std::string> names = short_names(settings);
+    std::vector<std::pair<std::string, std::string>> pairs;
+    for (size_t i = 0; i < names.size(); ++i) pairs.emplace_back(settings[i], names[i]);
+    return pairs;
+}
+
 namespace {
 
 using Grid = std::vector<std::vector<std::string>>;  // [lines][columns]
@@ -182,7 +193,7 @@ Grid grid_of(const Table& table) {
     for (size_t i = 0; i < names.size(); ++i) {
         const SettingLine& line = table.lines[i];
         grid.push_back({names[i]});
-        for (const Cell& cell : line.cells) grid.back().push_back(cell_text(cell));
+        for (const Cell& cell : line.cells) grid.back().push_back(cell_text(cell, table));
         grid.back().push_back(text("%.2f s", line.prefill_seconds));
         grid.back().push_back(text("%.2f s", line.decode_seconds));
         grid.back().push_back(text("%.1f MiB", line.kv_cache_bytes / (1 << 20)));

@@ -4,6 +4,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "eval/row.h"
@@ -30,6 +31,8 @@ struct Table {
     std::string title;                 ///< "4,000 tokens"; "": the only one
     std::vector<std::string> columns;  ///< "niah_single_1", ..., "mean"
     std::vector<SettingLine> lines;    ///< by setting, in the order in which they were first asked
+    double scale = 100;                ///< cells are shown times this: scores in percent
+    int digits = 1;                    ///< behind the point; one fewer in intervals
 };
 
 /// The group of a row: a column's name, or a table's title.
@@ -46,6 +49,9 @@ Cell mean_of_cells(const std::vector<Cell>& cells);
 /// A short name for each setting: its method, and of its parameters those in which it differs from the others of the
 /// same method: "fastkv --retain-rate 0.2".
 std::vector<std::string> short_names(const std::vector<std::string>& settings);
+
+/// The settings of `rows`, each once as they come, with their short names.
+std::vector<std::pair<std::string, std::string>> setting_names(const std::vector<Row>& rows);
 
 /// Markdown: settings by their short names, scores in percent with their intervals of 95 %. A table of many columns has
 /// them as lines.
