@@ -24,6 +24,9 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
         return "Usage: fastkv tune -m MODEL [-f FILE] [options]\n"
                "       fastkv tune -m MODEL --check [--method NAME ...] [-f FILE | --rows FILE] [options]\n";
     }
+    if (command == "bench") {
+        return "Usage: fastkv bench -m MODEL [-p LENGTHS] [-n LENGTHS] [-d LENGTHS] [--methods LIST] [options]\n";
+    }
     return "Usage: fastkv COMMAND [options]\n";
 }
 

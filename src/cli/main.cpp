@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "cli/bench.h"
 #include "cli/chat.h"
 #include "cli/help.h"
 #include "cli/inspect.h"
@@ -62,7 +63,9 @@ int main_command(int argc, char** argv) {
     add_chat_command(app, chat_options);
     add_inspect_command(app, inspect_options);
     TuneOptions tune_options;
+    BenchOptions bench_options;
     add_tune_command(app, tune_options);
+    add_bench_command(app, bench_options);
 
     try {
         // CLI11 takes the arguments from the back of the vector.
@@ -75,6 +78,7 @@ int main_command(int argc, char** argv) {
     if (app.get_subcommands().empty()) return report("no command given (try 'fastkv --help')", 2);
     if (app.got_subcommand("chat")) return chat(chat_options);
     if (app.got_subcommand("tune")) return tune_command(tune_options);
+    if (app.got_subcommand("bench")) return bench_command(bench_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }
 

@@ -1,6 +1,9 @@
 // Linux tells through /proc and control groups; other systems are trusted to refuse an allocation themselves.
 #include "model/memory.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -99,6 +102,14 @@ uint64_t peak_rss_bytes() {
 #else
     return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 #endif
+}
+
+bool reset_peak_rss() {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    std::ofstream file("/proc/self/clear_refs");
+    return (file << "5" << std::flush).good();  // proc(5): 5 resets VmHWM to VmRSS
 }
 
 std::string format_bytes(uint64_t bytes) {

@@ -13,6 +13,10 @@ uint64_t available_memory();
 /// The largest resident set of the process so far, in bytes; 0 where the system does not say.
 uint64_t peak_rss_bytes();
 
+/// Gives freed memory back to the system and lets peak_rss_bytes() begin anew from what is left. False where the system
+/// cannot (other than Linux, or /proc may not be written).
+bool reset_peak_rss();
+
 /// "1.5 GiB", "12.0 MiB", "300 bytes".
 std::string format_bytes(uint64_t bytes);
 
