@@ -79,6 +79,7 @@ Json row_json(const bench::Row& row, const BenchFacts& facts) {
     Json json;
     put_facts(json, facts);
     json["n_threads"] = row.n_threads;
+    json["name"] = row.method.name;
     json["method"] = row.method.params.method;
     json["params"] = params_json(row.method.params);
     json["n_prompt"] = test.n_prompt;
