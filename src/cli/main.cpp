@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 
+#include "cli/bench.h"
 #include "cli/chat.h"
 #include "cli/eval.h"
 #include "cli/help.h"
@@ -67,10 +68,12 @@ int main_command(int argc, char** argv) {
     add_chat_command(app, chat_options);
     add_inspect_command(app, inspect_options);
     TuneOptions tune_options;
+    BenchOptions bench_options;
     add_tune_command(app, tune_options);
     EvalOptions eval_options;
     eval_options.command = command_line(argc, argv);
     add_eval_command(app, eval_options);
+    add_bench_command(app, bench_options);
 
     try {
         // CLI11 takes the arguments from the back of the vector.
@@ -84,6 +87,7 @@ int main_command(int argc, char** argv) {
     if (app.got_subcommand("chat")) return chat(chat_options);
     if (app.got_subcommand("tune")) return tune_command(tune_options);
     if (app.got_subcommand("eval")) return eval_options.chosen();
+    if (app.got_subcommand("bench")) return bench_command(bench_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }
 

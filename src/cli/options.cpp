@@ -5,9 +5,9 @@
 #include <cctype>
 #include <cstring>
 #include <map>
-#include <sstream>
 #include <utility>
 
+#include "cli/number_list.h"
 #include "methods/values.h"
 
 namespace fastkv::cli {
@@ -51,7 +51,7 @@ std::string method_help() {
 
 }  // namespace
 
-void add_model_options(CLI::App& app, ModelOptions& options) {
+void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
     app.option_defaults()->group("Model");
     app.add_option("-m,--model", options.path, "the model, a GGUF file")->type_name("FILE")->required();
     add_text(app, "-c,--ctx-size", "N", "refuse prompts and answers past N tokens (default 0: the model's context)",
@@ -59,11 +59,6 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  options.n_ctx = parse_number<int>("-c", text, "a number of tokens");
                  if (options.n_ctx < 0) refuse("-c " + text + " is below 0");
              });
-    add_text(app, "-t,--threads", "N", "CPU threads (default 0: one per core)", [&](const std::string& text) {
-        options.params.n_threads = parse_number<int>("-t", text, "a number of threads");
-        if (options.params.n_threads < 0) refuse("-t " + text + " is below 0");
-        if (options.params.n_threads > 1024) refuse("-t " + text + " is above 1024");
-    });
     add_text(app, "--gpu-layers,--n-gpu-layers", "N",
              "layers on the GPU, counted from the last; all: every one (default 0)",
              [&](const std::string& text) { options.params.n_gpu_layers = parse_gpu_layers(text); });
@@ -77,11 +72,23 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
 }
 
+void add_model_options(CLI::App& app, ModelOptions& options) {
+    add_model_options_but_threads(app, options);
+    add_text(app, "-t,--threads", "N", "CPU threads (default 0: one per core)", [&](const std::string& text) {
+        options.params.n_threads = parse_number<int>("-t", text, "a number of threads");
+        check_threads(options.params.n_threads);
+    });
+}
+
 void add_method_options(CLI::App& app, MethodOptions& options) {
+    app.option_defaults()->group(list_params().front().group);
+    app.add_option("--method", options.params.method, method_help())->type_name("NAME");
+    add_param_options(app, options);
+}
+
+void add_param_options(CLI::App& app, MethodOptions& options) {
     MethodParams& params = options.params;
     const std::vector<ParamInfo> infos = list_params();
-    app.option_defaults()->group(infos.front().group);
-    app.add_option("--method", params.method, method_help())->type_name("NAME");
     for (const ParamInfo& info : infos) {
         app.option_defaults()->group(info.group);
         add_text(app, info.flag, info.value, info.help,
@@ -147,22 +154,24 @@ std::string command_line(int argc, char** argv) {
 }
 
 std::vector<int> parse_lengths(const std::string& flag, const std::string& text) {
-    std::vector<int> lengths;
-    std::istringstream items(text);
-    for (std::string item; std::getline(items, item, ',');) {
-        lengths.push_back(whole_number(flag, item, "a number of tokens"));
-        if (lengths.back() < 1) refuse(flag + " " + item + " is not a length: at least 1 token");
-    }
-    if (lengths.empty()) refuse(flag + " needs lengths, such as 1000,4000");
-    return lengths;
+    return parse_number_list(flag, text, "a number of tokens", /*least=*/1);
 }
 
 int whole_number(const std::string& flag, const std::string& text, const char* kind) {
     return parse_number<int>(flag, text, kind);
 }
 
+void check_threads(int n_threads) {
+    if (n_threads < 0) refuse("-t " + std::to_string(n_threads) + " is below 0");
+    if (n_threads > 1024) refuse("-t " + std::to_string(n_threads) + " is above 1024");
+}
+
+std::string cache_type_name(CacheType type, Compute compute) {
+    const CacheType by_compute = compute == Compute::f32 ? CacheType::f32 : CacheType::f16;
+    return name_of(cache_types, type == CacheType::automatic ? by_compute : type);
+}
+
 std::string compute_name(Compute compute) { return name_of(computes, compute); }
-std::string cache_type_name(CacheType type) { return name_of(cache_types, type); }
 std::string ops_name(Ops ops) { return name_of(ops_choices, ops); }
 
 }  // namespace fastkv::cli

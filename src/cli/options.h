@@ -24,7 +24,11 @@ struct MethodOptions {
 };
 
 void add_model_options(CLI::App& app, ModelOptions& options);
+/// All of them but -t.
+void add_model_options_but_threads(CLI::App& app, ModelOptions& options);
 void add_method_options(CLI::App& app, MethodOptions& options);
+/// All of them but --method.
+void add_param_options(CLI::App& app, MethodOptions& options);
 void add_sampling_options(CLI::App& app, SamplerParams& params);
 
 /// The arguments as CLI11 can read them: llama.cpp's short names of several letters (-ngl) become long ones.
@@ -39,11 +43,16 @@ std::string short_name(const std::string& long_name);
 /// The whole of `text` as a number. Throws Error(usage): "-n many is not a number of tokens".
 int whole_number(const std::string& flag, const std::string& text, const char* kind);
 
-/// Lengths in tokens, "1000,4000". Throws Error(usage).
+/// Lengths in tokens: "1000,4000", or ranges as parse_number_list() reads them. Throws Error(usage).
 std::vector<int> parse_lengths(const std::string& flag, const std::string& text);
 
+/// Throws Error(usage) where -t makes no sense.
+void check_threads(int n_threads);
+
+/// "f16": what `type` comes to.
+std::string cache_type_name(CacheType type, Compute compute);
+
 std::string compute_name(Compute compute);
-std::string cache_type_name(CacheType type);
 std::string ops_name(Ops ops);
 
 }  // namespace fastkv::cli

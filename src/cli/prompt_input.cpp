@@ -4,10 +4,9 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "cli/input_text.h"
-#include "cli/text.h"
+#include "cli/token_file.h"
 #include "fastkv/error.h"
 
 namespace fastkv::cli {
@@ -35,27 +34,6 @@ std::string read_document(const PromptOptions& options) {
     return checked_text(read_stream(stdin, "standard input"), "standard input");
 }
 
-std::vector<int64_t> read_token_ids(const std::string& path) {
-    const std::string wanted = ": wanted a JSON array of token ids, or an object with \"prompt_tokens\"";
-    const auto json = nlohmann::json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-    if (json.is_discarded()) fail(path + " is not JSON" + wanted);
-    const auto* array = &json;
-    if (json.is_object()) {
-        if (!json.contains("prompt_tokens")) fail(path + " has no \"prompt_tokens\"" + wanted);
-        array = &json.at("prompt_tokens");
-    }
-    if (!array->is_array()) fail(path + wanted);
-    std::vector<int64_t> ids;
-    for (const auto& id : *array) {
-        if (!id.is_number_integer() || (id.is_number_unsigned() && id.get<uint64_t>() > uint64_t(INT64_MAX))) {
-            fail(format("%s: element %zu is not a token id", path.c_str(), ids.size()));
-        }
-        ids.push_back(id.get<int64_t>());
-    }
-    if (ids.empty()) refuse(path + ": the prompt is empty");
-    return ids;
-}
-
 }  // namespace
 
 PromptInput::PromptInput(const PromptOptions& options) : options_(options) {
@@ -72,14 +50,7 @@ PromptInput::PromptInput(const PromptOptions& options) : options_(options) {
 Prompt PromptInput::tokenize(const Model& model) const {
     Prompt prompt;
     if (!ids_.empty()) {
-        const int n_vocab = model.hparams().n_vocab;
-        for (size_t i = 0; i < ids_.size(); ++i) {
-            if (ids_[i] < 0 || ids_[i] >= n_vocab) {
-                fail(format("%s: token %lld at index %zu is outside the vocabulary of %d", options_.tokens_file.c_str(),
-                            static_cast<long long>(ids_[i]), i, n_vocab));
-            }
-            prompt.tokens.push_back(Token(ids_[i]));
-        }
+        prompt.tokens = checked_tokens(ids_, options_.tokens_file, model.hparams().n_vocab);
         return prompt;
     }
     prompt.text = message_;

@@ -1,6 +1,9 @@
 // Linux tells through /proc and control groups; other systems are trusted to refuse an allocation themselves.
 #include "model/memory.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -115,6 +118,14 @@ void prefer_huge_pages(void* data, size_t bytes) {
     (void)data;
     (void)bytes;
 #endif
+}
+
+bool reset_peak_rss() {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    std::ofstream file("/proc/self/clear_refs");
+    return (file << "5" << std::flush).good();  // proc(5): 5 resets VmHWM to VmRSS
 }
 
 std::string format_bytes(uint64_t bytes) {

@@ -15,8 +15,13 @@ uint64_t available_memory();
 uint64_t peak_rss_bytes();
 
 /// Asks the system for large pages behind memory that is about to be filled: what is streamed through for every token
-/// otherwise waits for address translation, most of all in a virtual machine. A hint: where it is refused nothing changes.
+/// otherwise waits for address translation, most of all in a virtual machine. A hint: where it is refused nothing
+/// changes.
 void prefer_huge_pages(void* data, size_t bytes);
+
+/// Gives freed memory back to the system and lets peak_rss_bytes() begin anew from what is left. False where the system
+/// cannot (other than Linux, or /proc may not be written).
+bool reset_peak_rss();
 
 /// "1.5 GiB", "12.0 MiB", "300 bytes".
 std::string format_bytes(uint64_t bytes);

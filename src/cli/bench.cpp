@@ -1,0 +1,224 @@
+// Everything that can be refused is refused before anything is measured.
+#include "cli/bench.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <random>
+
+#include "bench/comparison.h"
+#include "bench/machine.h"
+#include "cli/bench_output.h"
+#include "cli/interrupt.h"
+#include "cli/method_choice.h"
+#include "cli/number_list.h"
+#include "cli/progress.h"
+#include "cli/session_setup.h"
+#include "cli/text.h"
+#include "cli/token_file.h"
+#include "methods/values.h"
+
+namespace fastkv::cli {
+
+namespace {
+
+constexpr const char* footer =
+    R"(A row is a prompt of -p tokens and -n tokens decoded after it, by one method. All rows run once, then all again, and so
+on: what slows the machine down for a while hits all methods. Before that the shortest row of each method runs uncounted.
+  prefill      from the first token to the logits after the last, read in one piece, layer by layer
+  decode       the -n steps after it, each with its logits; no sampling
+  end-to-end   both together; its tokens per second are the decoded ones over this time, as in the reference
+  cache        bytes allocated for it in the end
+  peak memory  of the process during the row, weights included
+-d N: N tokens are read, uncounted, as a prompt of their own, before the row begins. With -p 0 only decoding is measured,
+at that depth; else the -p tokens are read as a later turn, over what the cache kept of the N.
+Numbers are lists with ranges: 1000,8000 or 1000-8000+1000 or 512-8192*2.
+
+Examples:
+  fastkv bench -m model.gguf -p 1000,8000 -n 32
+  fastkv bench -m model.gguf -p 4000 --methods fullkv,fastkv:tsp_layer=14,fastkv:tsp_layer=20 --retain-rate 0.05
+  fastkv bench -m model.gguf -p 0 -d 1000-16000*2 -n 64 -t 1,2 -o jsonl)";
+
+using Numbers = std::vector<int>;
+
+void add_numbers(CLI::App& app, const std::string& names, const std::string& flag, const std::string& help,
+                 Numbers& numbers, int least) {
+    app.add_option_function<std::string>(
+           names,
+           [&numbers, flag, least](const std::string& text) {
+               numbers =
+                   parse_number_list(flag, text, flag == "-t" ? "a number of threads" : "a number of tokens", least);
+           },
+           help)
+        ->type_name("N,N,...");
+}
+
+void add_test_options(CLI::App& app, BenchOptions& options) {
+    app.option_defaults()->group("Tests");
+    add_numbers(app, "-p,--n-prompt", "-p", "tokens of the prompt; 0: none (default 1000)", options.n_prompt, 0);
+    add_numbers(app, "-n,--n-gen", "-n", "tokens decoded after it (default 32)", options.n_gen, 0);
+    add_numbers(app, "-d,--n-depth", "-d", "tokens that were read before (default 0)", options.n_depth, 0);
+    add_numbers(app, "-t,--threads", "-t", "CPU threads; 0: one per core (default 0)", options.n_threads, 0);
+    app.add_option_function<std::string>(
+           "-r,--repetitions",
+           [&](const std::string& text) {
+               options.repetitions = whole_number("-r", text, "a whole number");
+               if (options.repetitions < 1) refuse("-r " + text + " is too small: at least 1");
+           },
+           "how often each row runs (default 5)")
+        ->type_name("N");
+    app.add_flag("--no-warmup", options.no_warmup, "count the first runs, too");
+    app.add_option_function<std::string>(
+           "-s,--seed",
+           [&](const std::string& text) {
+               options.seed = parse_number<uint64_t>("--seed", text, "a whole number from 0");
+           },
+           "of the random tokens (default 1)")
+        ->type_name("N");
+    app.add_option("--tokens", options.tokens_file, "read and decode these token ids instead, a JSON array")
+        ->type_name("FILE");
+    app.add_option_function<std::string>(
+           "-o,--output",
+           [&](const std::string& text) {
+               const Choices<BenchOutput> outputs = {{"md", BenchOutput::md},
+                                                     {"csv", BenchOutput::csv},
+                                                     {"json", BenchOutput::json},
+                                                     {"jsonl", BenchOutput::jsonl}};
+               options.output = choose(outputs, "-o", text);
+           },
+           "how rows are printed: md, csv, json, jsonl (default md)")
+        ->type_name("KIND");
+}
+
+// As the flags give them, or as fastkv tune has found them where they give none; every parameter filled in.
+std::vector<bench::NamedMethod> resolved_methods(const BenchOptions& options, const Model& model) {
+    auto methods = bench::parse_methods(options.methods, options.shared.params);
+    for (bench::NamedMethod& method : methods) {
+        method.params = choose_method({method.params, options.shared.no_tuned}, model);
+        method.params = resolve(method.params, model.hparams());
+    }
+    return methods;
+}
+
+// By threads, then by test, then by method.
+std::vector<bench::Row> list_rows(const BenchOptions& options, const std::vector<bench::NamedMethod>& methods,
+                                  const Numbers& n_threads) {
+    std::vector<bench::Row> rows;
+    for (const int threads : n_threads) {
+        for (const int depth : options.n_depth) {
+            for (const int n_prompt : options.n_prompt) {
+                for (const int n_gen : options.n_gen) {
+                    for (const auto& method : methods) {
+                        if (n_prompt + n_gen == 0) refuse("-p 0 -n 0 measures nothing");
+                        rows.push_back({method, {n_prompt, n_gen, depth}, threads, "", {}, ""});
+                    }
+                }
+            }
+        }
+    }
+    return rows;
+}
+
+std::vector<Token> test_tokens(const BenchOptions& options, const Model& model, const std::vector<bench::Row>& rows) {
+    size_t count = 0;
+    for (const bench::Row& row : rows) count = std::max(count, size_t(row.test.n_tokens()));
+    check_length(options.model, model, count);
+    const int n_vocab = model.hparams().n_vocab;
+    if (!options.tokens_file.empty()) {
+        auto tokens = checked_tokens(read_token_ids(options.tokens_file), options.tokens_file, n_vocab);
+        if (tokens.size() < count) {
+            fail(format("%s holds %zu token ids, the longest row takes %zu", options.tokens_file.c_str(), tokens.size(),
+                        count));
+        }
+        return tokens;
+    }
+    std::vector<Token> tokens(count);
+    std::mt19937_64 random(options.seed);  // the same numbers everywhere, which a distribution's are not
+    for (Token& token : tokens) token = Token(random() % uint64_t(n_vocab));
+    return tokens;
+}
+
+std::string progress_text(const bench::ComparisonProgress& progress, int repetitions) {
+    std::string text =
+        progress.repetition < 0 ? "warming up" : format("repetition %d of %d", progress.repetition + 1, repetitions);
+    text += ": " + progress.row->method.name + " " + test_text(progress.row->test);
+    if (progress.seconds_left) text += ", " + seconds_text(std::max(1.0, *progress.seconds_left)) + " left";
+    return text;
+}
+
+struct Plan {
+    bench::ComparisonParams params;
+    std::vector<bench::Row> rows;
+    BenchFacts facts;
+};
+
+// The model is read here for what it says of itself; a comparison loads it with each number of threads.
+Plan make_plan(const BenchOptions& options) {
+    const Model model = Model::load(options.model.path, options.model.params);
+    const int n_default = model.params().n_threads;
+    Numbers n_threads = options.n_threads;
+    for (int& n : n_threads) {
+        check_threads(n);
+        if (n == 0) n = n_default;
+    }
+    Plan plan;
+    plan.rows = list_rows(options, resolved_methods(options, model), n_threads);
+    plan.params.model_path = options.model.path;
+    plan.params.model = options.model.params;
+    plan.params.session.n_ctx = context_size(options.model, model);
+    plan.params.session.cache_type_k = options.model.cache_type_k;
+    plan.params.session.cache_type_v = options.model.cache_type_v;
+    plan.params.tokens = test_tokens(options, model, plan.rows);
+    plan.params.repetitions = options.repetitions;
+    plan.params.warmup = !options.no_warmup;
+    plan.facts = {options.model.path,
+                  model.hparams(),
+                  model.params(),
+                  bench::cpu_name(),
+                  cache_type_name(options.model.cache_type_k, model.params().compute),
+                  cache_type_name(options.model.cache_type_v, model.params().compute)};
+    return plan;
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, BenchOptions& options) {
+    CLI::App* command = app.add_subcommand("bench", "How fast methods read and decode, and what memory they take.");
+    command->footer(footer);
+    add_test_options(*command, options);
+    add_model_options_but_threads(*command, options.model);
+    command->option_defaults()->group("Methods");
+    command
+        ->add_option("--methods,--method", options.methods,
+                     "methods, with parameters of their own after colons (default fullkv,fastkv);\n"
+                     "the flags below go to every method that has them")
+        ->type_name("NAME[:PARAM=VALUE...],...");
+    add_param_options(*command, options.shared);
+}
+
+int bench_command(const BenchOptions& options) {
+    Plan plan = make_plan(options);
+    catch_interrupts();
+    StatusLine line;
+    const bool finished = run_comparison(plan.params, plan.rows, [&](const bench::ComparisonProgress& progress) {
+        if (line.due()) line.show(progress_text(progress, options.repetitions));
+        return !interrupted();
+    });
+    release_interrupts();
+    line.clear();
+
+    print_rows(plan.rows, plan.facts, options.output);
+    bool failed = false;
+    for (const bench::Row& row : plan.rows) {
+        if (row.error.empty()) continue;
+        failed = true;
+        std::fprintf(stderr, "fastkv: error: %s %s: %s\n", row.method.name.c_str(), test_text(row.test).c_str(),
+                     row.error.c_str());
+    }
+    if (!finished) {
+        std::fputs("fastkv: interrupted; rows hold what had been measured\n", stderr);
+        return 130;
+    }
+    return failed ? 1 : 0;
+}
+
+}  // namespace fastkv::cli
