@@ -57,9 +57,10 @@ class SvgCanvas : public Canvas {
                        hex(fill).c_str());
     }
 
-    void line(double x1, double y1, double x2, double y2, double thickness, Color color) override {
+    void line(double x1, double y1, double x2, double y2, double thickness, Color color, bool dashed) override {
         svg_ += format("<line x1='%.1f' y1='%.1f' x2='%.1f' y2='%.1f' ", x1, y1, x2, y2);
-        svg_ += format("stroke-width='%.1f' stroke-linecap='round' stroke='%s'/>\n", thickness, hex(color).c_str());
+        svg_ += format("stroke-width='%.1f' stroke-linecap='round' stroke='%s'%s/>\n", thickness, hex(color).c_str(),
+                       dashed ? " stroke-dasharray='4 5'" : "");
     }
 
     void text(double x, double y, double size, Anchor anchor, const std::string& words, std::optional<Color> color,
@@ -101,12 +102,14 @@ class PngCanvas : public Canvas {
         cairo_fill(cairo_.get());
     }
 
-    void line(double x1, double y1, double x2, double y2, double thickness, Color color) override {
+    void line(double x1, double y1, double x2, double y2, double thickness, Color color, bool dashed) override {
         cairo_set_source_rgb(cairo_.get(), color.red, color.green, color.blue);
         cairo_set_line_width(cairo_.get(), thickness);
         cairo_set_line_cap(cairo_.get(), CAIRO_LINE_CAP_ROUND);
         cairo_move_to(cairo_.get(), x1, y1);
         cairo_line_to(cairo_.get(), x2, y2);
+        constexpr double dashes[] = {4, 5};
+        cairo_set_dash(cairo_.get(), dashes, dashed ? 2 : 0, 0);
         cairo_stroke(cairo_.get());
     }
 

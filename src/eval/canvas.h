@@ -20,7 +20,8 @@ class Canvas {
     /// All in pixels from the upper left corner.
     virtual void rectangle(double x, double y, double width, double height, Color fill) = 0;
 
-    virtual void line(double x1, double y1, double x2, double y2, double thickness, Color color) = 0;
+    virtual void line(double x1, double y1, double x2, double y2, double thickness, Color color,
+                      bool dashed = false) = 0;
 
     /// `y` is the base line. Without a colour the text has that of the page, which in an SVG follows the reader's
     /// choice of light or dark. `turned` text runs upwards.
