@@ -2,24 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <map>
 #include <utility>
 
+#include "bench/machine.h"
 #include "bench/statistics.h"
 
 namespace fastkv::bench {
 
 namespace {
-
-std::string time_text() {
-    const std::time_t now = std::time(nullptr);
-    std::tm utc{};
-    gmtime_r(&now, &utc);
-    char text[32];
-    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    return text;
-}
 
 template <class Value>
 std::vector<double> values_of(const std::vector<Sample>& samples, const Value& value) {
@@ -76,7 +67,7 @@ class Comparison {
     }
 
     void measure_row(Row& row) {
-        if (row.test_time.empty()) row.test_time = time_text();
+        if (row.test_time.empty()) row.test_time = utc_time();
         const auto start = std::chrono::steady_clock::now();
         try {
             row.samples.push_back(measure_once(row));

@@ -4,6 +4,7 @@
 #include <sys/sysctl.h>
 #endif
 
+#include <ctime>
 #include <fstream>
 
 namespace fastkv::bench {
@@ -21,6 +22,15 @@ std::string cpu_name() {
     }
     return "";
 #endif
+}
+
+std::string utc_time() {
+    const std::time_t now = std::time(nullptr);
+    std::tm utc{};
+    gmtime_r(&now, &utc);
+    char text[32];
+    std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    return text;
 }
 
 }  // namespace fastkv::bench

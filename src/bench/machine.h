@@ -1,4 +1,4 @@
-// What a measurement was taken on.
+// What a measurement was taken on, and when.
 #pragma once
 
 #include <string>
@@ -7,5 +7,8 @@ namespace fastkv::bench {
 
 /// The processor's own name, "" where the system does not say.
 std::string cpu_name();
+
+/// "2026-02-03T04:05:06Z"
+std::string utc_time();
 
 }  // namespace fastkv::bench

@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <set>
 
+#include "bench/machine.h"
 #include "cli/countdown.h"
 #include "cli/interrupt.h"
-#include "cli/machine.h"
 #include "cli/result_folder.h"
 #include "cli/session_setup.h"
 #include "cli/text.h"
@@ -50,12 +50,13 @@ Json identity(const EvalOptions& options, const Model& model, const eval::Measur
 Json this_run(const EvalOptions& options, const Model& model, const std::vector<MethodParams>& settings) {
     const HyperParams& hp = model.hparams();
     Json run;
-    run["time"] = utc_time();
+    run["time"] = bench::utc_time();
     run["command"] = options.command;
     run["version"] = version();
     run["build"] = build_info();
-    run["machine"] = {
-        {"cpu", cpu_name()}, {"n_threads", model.params().n_threads}, {"n_gpu_layers", model.params().n_gpu_layers}};
+    run["machine"] = {{"cpu", bench::cpu_name()},
+                      {"n_threads", model.params().n_threads},
+                      {"n_gpu_layers", model.params().n_gpu_layers}};
     run["model"] = {{"path", model.path()},      {"name", hp.name},         {"arch", hp.arch},
                     {"file_type", hp.file_type}, {"n_params", hp.n_params}, {"weights_bytes", hp.weights_bytes}};
     run["methods"] = Json::array();

@@ -4,6 +4,7 @@
 #include <set>
 #include <sstream>
 
+#include "bench/methods.h"
 #include "cli/method_choice.h"
 
 namespace fastkv::cli {
@@ -17,59 +18,25 @@ std::vector<std::string> split(const std::string& text, char separator) {
     return items;
 }
 
-const MethodInfo& info_of(const std::string& name) {
-    static const std::vector<MethodInfo> methods = list_methods();
-    std::string names;
-    for (const MethodInfo& method : methods) {
-        if (method.name == name) return method;
-        names += (names.empty() ? "" : ", ") + method.name;
+// With the names of all methods in the place of "all".
+std::string without_all(const std::string& methods) {
+    std::string names, all;
+    for (const MethodInfo& info : list_methods()) all.append(all.empty() ? "" : ",").append(info.name);
+    for (const std::string& item : split(methods, ',')) {
+        names.append(names.empty() ? "" : ",").append(item == "all" ? all : item);
     }
-    refuse("--methods " + name + " is unknown; there are: " + names + ", all");
+    return names;
 }
 
-bool knows(const MethodInfo& method, const std::string& param) {
-    return std::find(method.params.begin(), method.params.end(), param) != method.params.end();
-}
-
-// "fastkv:tsp_layer=14:retain-rate=0.1"
-MethodParams parse_method(const std::string& text) {
-    std::vector<std::string> parts = split(text, ':');
-    if (parts.empty()) refuse("--methods has an empty name");
-    MethodParams params;
-    params.method = info_of(parts[0]).name;
-    for (size_t i = 1; i < parts.size(); ++i) {
-        const size_t equals = parts[i].find('=');
-        if (equals == std::string::npos) refuse("--methods " + text + ": " + parts[i] + " is not PARAMETER=VALUE");
-        std::string name = parts[i].substr(0, equals);
-        std::replace(name.begin(), name.end(), '-', '_');
-        set_param(params, name, parts[i].substr(equals + 1));
-    }
-    return params;
-}
-
-std::vector<MethodParams> parse_methods(const std::string& text) {
-    std::vector<MethodParams> methods;
-    for (const std::string& item : split(text, ',')) {
-        if (item == "all") {
-            for (const MethodInfo& info : list_methods()) methods.emplace_back().method = info.name;
-        } else {
-            methods.push_back(parse_method(item));
+// The values of the flags in all combinations.
+std::vector<MethodParams> combinations(const MethodListOptions& options) {
+    std::vector<MethodParams> all(1);
+    for (const auto& [name, values] : options.shared) {
+        std::vector<MethodParams> more;
+        for (const MethodParams& params : all) {
+            for (const std::string& value : values) set_param(more.emplace_back(params), name, value);
         }
-    }
-    if (methods.empty()) refuse("--methods needs names, such as fullkv,fastkv");
-    return methods;
-}
-
-// One setting of each value, on top of each of `settings` that does not have the parameter already.
-std::vector<MethodParams> with_values(const std::vector<MethodParams>& settings, const std::string& name,
-                                      const std::vector<std::string>& values) {
-    std::vector<MethodParams> all;
-    for (const MethodParams& setting : settings) {
-        if (!param_text(setting, name).empty()) {
-            all.push_back(setting);
-            continue;
-        }
-        for (const std::string& value : values) set_param(all.emplace_back(setting), name, value);
+        all = std::move(more);
     }
     return all;
 }
@@ -104,25 +71,18 @@ void add_method_list_options(CLI::App& app, MethodListOptions& options) {
 }
 
 std::vector<MethodParams> method_list(const MethodListOptions& options) {
-    const std::vector<MethodParams> methods = parse_methods(options.methods);
-    for (const auto& [name, values] : options.shared) {
-        const auto uses = [&, &param = name](const MethodParams& method) {
-            return knows(info_of(method.method), param);
-        };
-        if (std::none_of(methods.begin(), methods.end(), uses)) {
-            std::string flag = "--" + name;
-            std::replace(flag.begin(), flag.end(), '_', '-');
-            refuse(flag + " is used by none of --methods " + options.methods);
+    const std::string methods = without_all(options.methods);
+    std::vector<std::vector<MethodParams>> by_method;  // [methods]; those that a flag does not concern come up again
+    std::set<std::string> seen;
+    for (const MethodParams& shared : combinations(options)) {
+        const auto named = bench::parse_methods(methods, shared);
+        by_method.resize(named.size());
+        for (size_t i = 0; i < named.size(); ++i) {
+            if (seen.insert(method_text(named[i].params)).second) by_method[i].push_back(named[i].params);
         }
     }
     std::vector<MethodParams> all;
-    for (const MethodParams& method : methods) {
-        std::vector<MethodParams> settings = {method};
-        for (const auto& [name, values] : options.shared) {
-            if (knows(info_of(method.method), name)) settings = with_values(settings, name, values);
-        }
-        all.insert(all.end(), settings.begin(), settings.end());
-    }
+    for (const auto& settings : by_method) all.insert(all.end(), settings.begin(), settings.end());
     return all;
 }
 

@@ -19,9 +19,8 @@ struct MethodListOptions {
 /// --methods, and the flags of all parameters, each with a list of values.
 void add_method_list_options(CLI::App& app, MethodListOptions& options);
 
-/// The settings that are asked for. `--methods` is "NAME,NAME:PARAMETER=VALUE:...,..." or "all"; a parameter of a name
-/// comes before the same one given as a flag, and a list of values makes a setting of each, in all combinations.
-/// Throws Error(usage) for unknown names and values, and where no method of the list knows a flag.
+/// The settings that are asked for, each once. `--methods` is as bench::parse_methods() reads it, or "all"; a list of
+/// values of a flag makes a setting of each, in all combinations. Throws Error(usage) like parse_methods().
 std::vector<MethodParams> method_list(const MethodListOptions& options);
 
 /// The same with every default filled in for the model, what fastkv tune has found for it included (choose_method()),
