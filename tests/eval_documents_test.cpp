@@ -262,7 +262,7 @@ TEST(EvalDocumentsCommand, RefusesWhatItCannotAsk) {
     expect({"oracle", "-f", text, "-q", "What?", "-n", "0", "-o", out}, 2, "-n 0 is too small");
     expect({"oracle", "-f", text, "-q", "What?", "-n", "100000", "-o", out}, 2, "leaves no room");
     expect({"oracle", "-f", test::temporary_folder() + "/..", "-q", "What?", "--methods", "none", "-o", out}, 2,
-           "--methods none is unknown");
+           "--methods: none is unknown");
     EXPECT_FALSE(fs::exists(out));
 }
 

@@ -18,6 +18,7 @@ namespace {
 /// libllama's logits of every token of a text, [tokens][n_vocab], with a float32 or its usual f16 cache.
 std::vector<float> llama_logits(const std::string& path, const std::vector<Token>& tokens, bool f32_cache) {
     llama_model_params model_params = llama_model_default_params();
+    model_params.use_extra_bufts = false;  // its AMX kernels, built by GCC 12, end in a general protection fault
     std::unique_ptr<llama_model, decltype(&llama_model_free)> model(
         llama_model_load_from_file(path.c_str(), model_params), llama_model_free);
     if (!model) throw std::runtime_error("libllama does not load " + path);

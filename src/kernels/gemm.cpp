@@ -113,7 +113,7 @@ struct RowBlock {
         : type(of),
           n(rows),
           padded(round_up(rows, product_m_step)),
-          stride(static_cast<size_t>(round_up(k, product_k_step) + stride_padding)) {
+          stride(static_cast<size_t>(round_up(k, product_k_step) + product_sizes(of).row_gap)) {
         memory.reserve(static_cast<size_t>(padded) * stride * gemm_type_size(type));
         data = memory.data();
         std::memset(row(n), 0, static_cast<size_t>(padded - n) * stride * gemm_type_size(type));

@@ -12,6 +12,7 @@
 #include <array>
 #include <cassert>
 #include <cstdint>
+#include <cstring>
 #include <unordered_map>
 
 #if DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP
@@ -33,12 +34,9 @@ memory::data_type data_type(GemmType type) {
     return type == GemmType::f32 ? memory::data_type::f32 : memory::data_type::bf16;
 }
 
-/// The strides of a matrix whose rows are `stride` values apart.
-memory::dims rows_apart(size_t stride) { return {static_cast<memory::dim>(stride), 1}; }
-
 dnnl::matmul::primitive_desc describe(const ProductShape& shape, const memory::desc& b) {
-    const memory::desc a({shape.m, shape.k}, data_type(shape.type), rows_apart(shape.a_stride));
-    const memory::desc c({shape.m, shape.n}, memory::data_type::f32, rows_apart(shape.c_stride));
+    const memory::desc a({shape.m, shape.k}, data_type(shape.type), memory::format_tag::ab);
+    const memory::desc c({shape.m, shape.n}, memory::data_type::f32, memory::format_tag::ab);
     dnnl::primitive_attr attributes;
     // oneDNN's own scratchpad is shared between threads that run the same primitive: ours is not.
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -242,7 +240,9 @@ void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* s
                                 {DNNL_ARG_SCRATCHPAD, packing.scratchpad.get()}}});
 }
 
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c) {
+namespace {
+
+void multiply_dense(const ProductShape& shape, const void* a, const void* packed_b, float* c) {
     auto& products = thread_state().products;
     auto found = products.find(shape);
     if (found == products.end()) found = products.emplace(shape, make_product(shape)).first;
@@ -255,6 +255,35 @@ void multiply(const ProductShape& shape, const void* a, const void* packed_b, fl
                                 {DNNL_ARG_WEIGHTS, product.b.get()},
                                 {DNNL_ARG_DST, product.c.get()},
                                 {DNNL_ARG_SCRATCHPAD, product.scratchpad.get()}}});
+}
+
+/// Rows of `row_bytes` from one place, `from_stride` bytes apart, to another.
+void copy_rows(const void* from, size_t from_stride, void* to, size_t to_stride, int rows, size_t row_bytes) {
+    for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
+        std::memcpy(static_cast<std::byte*>(to) + r * to_stride, static_cast<const std::byte*>(from) + r * from_stride,
+                    row_bytes);
+    }
+}
+
+}  // namespace
+
+/// oneDNN's fast kernels want A and C without gaps: with them it takes a plain loop that is a hundred times slower.
+void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c) {
+    static thread_local AlignedBuffer a_memory;  // [m][k]
+    static thread_local AlignedBuffer c_memory;  // [m][n]
+    const ProductShape dense = dense_product(shape.type, shape.m, shape.n, shape.k, shape.accumulate);
+    if (shape.a_stride != dense.a_stride) {
+        const size_t value = gemm_type_size(shape.type), row_bytes = dense.a_stride * value;
+        a_memory.reserve(static_cast<size_t>(shape.m) * row_bytes);
+        copy_rows(a, shape.a_stride * value, a_memory.data(), row_bytes, shape.m, row_bytes);
+        a = a_memory.data();
+    }
+    if (shape.c_stride == dense.c_stride) return multiply_dense(dense, a, packed_b, c);
+    const size_t row_bytes = dense.c_stride * sizeof(float), stride = shape.c_stride * sizeof(float);
+    c_memory.reserve(static_cast<size_t>(shape.m) * row_bytes);
+    if (shape.accumulate) copy_rows(c, stride, c_memory.data(), row_bytes, shape.m, row_bytes);
+    multiply_dense(dense, a, packed_b, c_memory.as<float>());
+    copy_rows(c_memory.data(), row_bytes, c, stride, shape.m, row_bytes);
 }
 
 }  // namespace fastkv::kernels::onednn

@@ -24,12 +24,18 @@ ProductSizes product_sizes(GemmType type) {
     // rows on products run at full speed, and at 128 the rows, their results and the weights of one product still lie
     // in a second-level cache together.
     if (by_amx(type))
-        return {.linear_rows = 256, .linear_k = 576, .attention_rows = 384, .strip_rows = 32, .run_keys = 256};
+        return {.linear_rows = 256,
+                .linear_k = 576,
+                .attention_rows = 384,
+                .strip_rows = 32,
+                .run_keys = 256,
+                .row_gap = 32};
     return {.linear_rows = 128,
             .linear_k = type == GemmType::bf16 ? 1024 : 512,
             .attention_rows = 192,
             .strip_rows = 192,
-            .run_keys = 512};
+            .run_keys = 512,
+            .row_gap = 0};
 }
 
 ProductScope::ProductScope() {
