@@ -160,19 +160,6 @@ void compare_logits(const json& golden, std::span<const float> logits, double to
     ::testing::Test::RecordProperty("worst_logit", std::to_string(worst));
 }
 
-/// The answer, greedy and past its end, until the recorded margin is so small that rounding decides.
-void compare_answer(const json& golden, Session& session, double margin) {
-    const auto ids = golden.at("generated").at("ids").get<std::vector<Token>>();
-    const auto margins = golden.at("generated").at("margin").get<std::vector<double>>();
-    for (size_t step = 0; step < ids.size(); ++step) {
-        if (margins[step] < margin) return;
-        const auto logits = session.logits();
-        const Token best = test::best(logits);
-        ASSERT_EQ(best, ids[step]) << "token " << step << " of the answer, recorded margin " << margins[step];
-        session.decode(best);
-    }
-}
-
 std::vector<int> positions_in(const Session& session, int layer) {
     std::vector<int> positions;
     for (const int32_t position : session.cached_positions(layer, 0)) positions.push_back(position);
@@ -186,16 +173,65 @@ std::vector<int> without(const std::vector<int>& before, const std::vector<int>&
     return gone;
 }
 
+bool has_evictions(const json& golden) { return golden.at("cache").contains("tokens_after_each_decode_step"); }
+
+/// What leaves the recorded layers of a session, step by step, beside what left the reference's.
+class EvictionsBeside {
+  public:
+    EvictionsBeside(const json& golden, const Session& session) : golden_(golden), session_(session) {
+        if (!has_evictions(golden)) return;
+        for (const auto& [layer, selection] : golden.at("selection").items()) {
+            cached_[std::stoi(layer)] = positions_in(session, std::stoi(layer));
+        }
+    }
+
+    /// To be called after every decoded token, with its position.
+    void step(size_t step, int position) {
+        for (auto& [layer, before] : cached_) {
+            before.push_back(position);
+            std::vector<int> after = positions_in(session_, layer);
+            const json& selection = golden_.at("selection").at(std::to_string(layer));
+            const auto recorded = selection.at("decode_evicted").at(step).get<std::vector<int>>();
+            overlap_.add(recorded, without(before, after));
+            before = std::move(after);
+        }
+    }
+
+    const Overlap& overlap() const { return overlap_; }
+
+  private:
+    const json& golden_;
+    const Session& session_;
+    std::map<int, std::vector<int>> cached_;  // of the recorded layers
+    Overlap overlap_;
+};
+
+/// The answer, greedy and past its end, until the recorded margin is so small that rounding decides, or the caches have
+/// come to hold so much else that the answers are those of different contexts: what leaves them while decoding follows
+/// the reference to less than `min_overlap`.
+void compare_answer(const json& golden, Session& session, double margin, double min_overlap) {
+    const auto ids = golden.at("generated").at("ids").get<std::vector<Token>>();
+    const auto margins = golden.at("generated").at("margin").get<std::vector<double>>();
+    EvictionsBeside evictions(golden, session);
+    for (size_t step = 0; step < ids.size(); ++step) {
+        if (margins[step] < margin) return;
+        const auto logits = session.logits();
+        const Token best = test::best(logits);
+        ASSERT_EQ(best, ids[step]) << "token " << step << " of the answer, recorded margin " << margins[step];
+        const int position = session.n_past();
+        session.decode(best);
+        if (!has_evictions(golden) || step + 1 == ids.size()) continue;
+        evictions.step(step, position);
+        if (evictions.overlap().share() < min_overlap) return;
+    }
+}
+
 /// What leaves the cache while the recorded answer is fed, step by step: how much, exactly; which, as closely as
 /// `min_overlap`.
 void compare_evictions(const json& golden, Session& session, double min_overlap) {
     const auto ids = golden.at("generated").at("ids").get<std::vector<Token>>();
     const json& lengths = golden.at("cache").at("tokens_after_each_decode_step");  // [steps][layers]
-    Overlap evicted;
-    std::map<int, std::vector<int>> cached;  // of the recorded layers
-    for (const auto& [layer, selection] : golden.at("selection").items()) {
-        cached[std::stoi(layer)] = positions_in(session, std::stoi(layer));
-    }
+    EvictionsBeside evictions(golden, session);
     for (size_t step = 0; step < lengths.size(); ++step) {
         const int position = session.n_past();
         session.decode(ids[step]);
@@ -203,16 +239,10 @@ void compare_evictions(const json& golden, Session& session, double min_overlap)
             ASSERT_EQ(session.cached_positions(int(layer), 0).size(), lengths[step][layer])
                 << "layer " << layer << " after step " << step;
         }
-        for (auto& [layer, before] : cached) {
-            before.push_back(position);
-            std::vector<int> after = positions_in(session, layer);
-            const json& selection = golden.at("selection").at(std::to_string(layer));
-            evicted.add(selection.at("decode_evicted").at(step).get<std::vector<int>>(), without(before, after));
-            before = std::move(after);
-        }
+        evictions.step(step, position);
     }
-    EXPECT_GE(evicted.share(), min_overlap) << "of the recorded evictions";
-    ::testing::Test::RecordProperty("evicted", std::to_string(evicted.share()));
+    EXPECT_GE(evictions.overlap().share(), min_overlap) << "of the recorded evictions";
+    ::testing::Test::RecordProperty("evicted", std::to_string(evictions.overlap().share()));
 }
 
 void follow(const std::string& name, Compute compute, const Tolerance& tolerance) {
@@ -226,8 +256,9 @@ void follow(const std::string& name, Compute compute, const Tolerance& tolerance
     // One other token of GemFilter's choice, and its second pass reads another prompt.
     const bool same_prompt = !golden.contains("gemfilter") || reads_the_recorded(golden.at("gemfilter"), session);
     compare_logits(golden, session.logits(), same_prompt ? tolerance.logit : 2 * tolerance.logit);
-    compare_answer(golden, session, tolerance.margin);
-    if (golden.at("cache").contains("tokens_after_each_decode_step")) {
+    // nine tenths: two of the 16 neighbours of a block may be others
+    compare_answer(golden, session, tolerance.margin, 0.9);
+    if (has_evictions(golden)) {
         session.prefill(prompt);
         compare_evictions(golden, session, tolerance.evicted);
     }
