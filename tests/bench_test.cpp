@@ -16,6 +16,7 @@
 #include "cli/number_list.h"
 #include "cli/text.h"
 #include "model/memory.h"
+#include "support/message.h"
 #include "support/process.h"
 #include "support/tiny_model.h"
 
@@ -29,15 +30,7 @@ using ::testing::Not;
 using Json = nlohmann::ordered_json;
 using Arguments = std::vector<std::string>;
 
-template <class Call>
-std::string message_of(Call&& call) {
-    try {
-        call();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "(no error)";
-}
+using test::message_of;
 
 const std::string& model_path() {
     static const std::string path = test::write_tiny_model({});

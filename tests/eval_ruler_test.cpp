@@ -12,6 +12,7 @@
 #include "eval/ruler.h"
 #include "eval/source_text.h"
 #include "fastkv/error.h"
+#include "support/message.h"
 
 namespace fastkv::eval {
 namespace {
@@ -21,15 +22,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
-template <class Call>
-std::string message_of(Call&& call) {
-    try {
-        call();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "(no error)";
-}
+using test::message_of;
 
 // A tokenizer of four bytes to a token.
 int count_bytes(const std::string& text) { return int(text.size() + 3) / 4; }

@@ -16,6 +16,7 @@
 #include "eval/string_match.h"
 #include "eval/summary.h"
 #include "fastkv/fastkv.h"
+#include "support/message.h"
 #include "support/tiny_model.h"
 
 namespace fastkv::eval {
@@ -26,15 +27,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-template <class Call>
-std::string message_of(Call&& call) {
-    try {
-        call();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "(no error)";
-}
+using test::message_of;
 
 // A tokenizer of four bytes to a token.
 int count_bytes(std::string_view text) { return int(text.size() + 3) / 4; }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "fastkv/error.h"
+#include "support/message.h"
 #include "support/process.h"
 #include "support/tiny_model.h"
 #include "tune/asker.h"
@@ -31,15 +32,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::json;
 
-template <class Call>
-std::string message_of(Call&& call) {
-    try {
-        call();
-    } catch (const Error& error) {
-        return error.what();
-    }
-    return "(no error)";
-}
+using test::message_of;
 
 // ---- prompts -------------------------------------------------------------------------------------------------------
 

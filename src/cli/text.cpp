@@ -2,7 +2,6 @@
 #include "cli/text.h"
 
 #include <array>
-#include <cstdarg>
 #include <cstdio>
 
 namespace fastkv::cli {
@@ -103,18 +102,6 @@ std::string seconds_text(double seconds) {
     if (seconds < 100) return format("%.1f s", seconds);
     const auto whole = int64_t(seconds + 0.5);
     return format("%lld min %lld s", static_cast<long long>(whole / 60), static_cast<long long>(whole % 60));
-}
-
-std::string format(const char* pattern, ...) {
-    std::va_list arguments, again;
-    va_start(arguments, pattern);
-    va_copy(again, arguments);
-    const int length = std::vsnprintf(nullptr, 0, pattern, arguments);
-    std::string text(size_t(length < 0 ? 0 : length), '\0');
-    std::vsnprintf(text.data(), text.size() + 1, pattern, again);
-    va_end(again);
-    va_end(arguments);
-    return text;
 }
 
 }  // namespace fastkv::cli

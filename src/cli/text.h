@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "eval/format.h"
+
 namespace fastkv::cli {
 
 /// Bytes at the front of `text` that are whole, valid UTF-8 characters. Equal to text.size() for valid text.
@@ -29,7 +31,6 @@ std::string bytes_text(uint64_t bytes);    ///< "8.2 MiB"
 std::string count_text(int64_t count);     ///< "3,512"
 std::string seconds_text(double seconds);  ///< "0.42 s", "3 min 20 s"
 
-/// printf into a string.
-[[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
+using eval::format;
 
 }  // namespace fastkv::cli

@@ -1,8 +1,9 @@
 #include "eval/canvas.h"
 
 #include <cmath>
-#include <cstdarg>
 #include <cstdio>
+
+#include "eval/format.h"
 
 #ifdef FASTKV_HAVE_CAIRO
 #include <cairo/cairo.h>
@@ -11,15 +12,6 @@
 namespace fastkv::eval {
 
 namespace {
-
-[[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...) {
-    char buffer[256];
-    std::va_list arguments;
-    va_start(arguments, pattern);
-    std::vsnprintf(buffer, sizeof buffer, pattern, arguments);
-    va_end(arguments);
-    return buffer;
-}
 
 int byte_of(double share) { return int(std::lround(255 * share)); }
 

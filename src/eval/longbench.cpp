@@ -48,18 +48,6 @@ Mean mean_of_set(const std::vector<double>& scores) {
     return right_or_wrong ? mean_of(scores) : mean_of_values(scores);
 }
 
-/// Each weighing the same.
-Cell mean_of_sets(const std::vector<Cell>& cells) {
-    Cell all;
-    std::vector<Mean> means;
-    for (const Cell& cell : cells) {
-        means.push_back(cell.score);
-        all.n_failed += cell.n_failed;
-    }
-    all.score = mean_from_intervals(means);
-    return all;
-}
-
 /// A column for each set, and their plain mean where there are several.
 Table by_sets(const std::vector<Row>& rows, const std::string& title) {
     std::vector<std::string> order;
@@ -76,7 +64,7 @@ Table by_sets(const std::vector<Row>& rows, const std::string& title) {
         for (size_t i = 0; i < n_set; ++i) {
             line.cells[i].score = mean_of_set(scores[{line.setting, table.columns[i]}]);
         }
-        if (n_set > 1) line.cells.push_back(mean_of_sets(line.cells));
+        if (n_set > 1) line.cells.push_back(mean_of_cells(line.cells, mean_from_intervals));
     }
     return table;
 }
@@ -103,9 +91,9 @@ Table by_groups(const Table& by_set, int n_set) {
         for (const std::vector<size_t>& columns : members) {
             std::vector<Cell> cells;
             for (const size_t column : columns) cells.push_back(of_sets[column]);
-            line.cells.push_back(mean_of_sets(cells));
+            line.cells.push_back(mean_of_cells(cells, mean_from_intervals));
         }
-        line.cells.push_back(mean_of_sets(line.cells));
+        line.cells.push_back(mean_of_cells(line.cells, mean_from_intervals));
     }
     table.columns.push_back("mean of groups");
     return table;

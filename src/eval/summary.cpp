@@ -1,9 +1,10 @@
 #include "eval/summary.h"
 
 #include <algorithm>
-#include <cstdarg>
 #include <cstdio>
 #include <map>
+
+#include "eval/format.h"
 
 namespace fastkv::eval {
 
@@ -51,37 +52,28 @@ SettingLine line_of(const std::vector<const Row*>& rows, const Table& table, con
     return line;
 }
 
-[[gnu::format(printf, 1, 2)]] std::string text(const char* pattern, ...) {
-    char buffer[256];
-    std::va_list arguments;
-    va_start(arguments, pattern);
-    std::vsnprintf(buffer, sizeof buffer, pattern, arguments);
-    va_end(arguments);
-    return buffer;
-}
-
 std::string cell_text(const Cell& cell, const Table& table) {
     std::string result;
     const auto& [n, mean, interval] = cell.score;
-    if (n > 0) result = text("%.*f", table.digits, table.scale * mean);
+    if (n > 0) result = format("%.*f", table.digits, table.scale * mean);
     if (n > 0 && interval.low < interval.high) {
-        result += text(" (%.*f to %.*f)", table.digits - 1, table.scale * interval.low, table.digits - 1,
-                       table.scale * interval.high);
+        result += format(" (%.*f to %.*f)", table.digits - 1, table.scale * interval.low, table.digits - 1,
+                         table.scale * interval.high);
     }
-    if (cell.n_failed > 0) result += text("%s%d failed", result.empty() ? "" : ", ", cell.n_failed);
+    if (cell.n_failed > 0) result += format("%s%d failed", result.empty() ? "" : ", ", cell.n_failed);
     return result;
 }
 
 }  // namespace
 
-Cell mean_of_cells(const std::vector<Cell>& cells) {
+Cell mean_of_cells(const std::vector<Cell>& cells, MeanOfMeans mean) {
     Cell all;
     std::vector<Mean> means;
     for (const Cell& cell : cells) {
         means.push_back(cell.score);
         all.n_failed += cell.n_failed;
     }
-    all.score = mean_of_means(means);
+    all.score = mean(means);
     return all;
 }
 
@@ -194,9 +186,9 @@ Grid grid_of(const Table& table) {
         const SettingLine& line = table.lines[i];
         grid.push_back({names[i]});
         for (const Cell& cell : line.cells) grid.back().push_back(cell_text(cell, table));
-        grid.back().push_back(text("%.2f s", line.prefill_seconds));
-        grid.back().push_back(text("%.2f s", line.decode_seconds));
-        grid.back().push_back(text("%.1f MiB", line.kv_cache_bytes / (1 << 20)));
+        grid.back().push_back(format("%.2f s", line.prefill_seconds));
+        grid.back().push_back(format("%.2f s", line.decode_seconds));
+        grid.back().push_back(format("%.1f MiB", line.kv_cache_bytes / (1 << 20)));
     }
     return grid;
 }

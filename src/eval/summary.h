@@ -43,8 +43,10 @@ using GroupOf = std::function<std::string(const Row&)>;
 Table table_of(const std::vector<Row>& rows, const std::string& title, const GroupOf& column_of,
                const std::vector<std::string>& order = {});
 
+using MeanOfMeans = Mean (*)(const std::vector<Mean>&);
+
 /// The mean of several cells, each weighing the same.
-Cell mean_of_cells(const std::vector<Cell>& cells);
+Cell mean_of_cells(const std::vector<Cell>& cells, MeanOfMeans mean = mean_of_means);
 
 /// A short name for each setting: its method, and of its parameters those in which it differs from the others of the
 /// same method: "fastkv --retain-rate 0.2".
