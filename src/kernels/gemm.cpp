@@ -166,7 +166,7 @@ void multiply_into(const PackedWeights::Impl& w, int slab, const RowBlock& x, bo
                    size_t y_stride) {
     const int cols = w.slab_cols(slab);
     const int padded_cols = w.padded_slab_cols(slab);
-    if (x.padded == x.n && padded_cols == cols) {
+    if (x.padded == x.n && padded_cols == cols && product_sizes(w.type).into_rows) {
         multiply_slab(w, slab, x, accumulate, y, y_stride);
         return;
     }
@@ -248,15 +248,16 @@ namespace {
 /// read from memory once and used by strip after strip of rows.
 void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidden) {
     static thread_local AlignedBuffer memory;  // gate and up: [2][strip rows][slab_rows]
-    const size_t stride = PackedWeights::slab_rows;
     const int strip_rows = std::min(product_sizes(x.type).strip_rows, x.padded);
-    auto* gate = memory.reserve_as<float>(2 * static_cast<size_t>(strip_rows) * stride);
-    float* up = gate + static_cast<size_t>(strip_rows) * stride;
+    const auto strip_size = static_cast<size_t>(strip_rows) * PackedWeights::slab_rows;
+    auto* gate = memory.reserve_as<float>(2 * strip_size);
+    float* up = gate + strip_size;
     const int n_ff_padded = round_up(mlp.gate->n(), product_k_step);
     for (int slab = 0; slab < mlp.gate->n_slab(); ++slab) {
         const int first_col = slab * PackedWeights::slab_rows;
         const int cols = mlp.gate->impl().slab_cols(slab);
         const int padded_cols = std::min(PackedWeights::slab_rows, n_ff_padded - first_col);
+        const auto stride = static_cast<size_t>(mlp.gate->impl().padded_slab_cols(slab));
         for (int first = 0; first < x.n; first += strip_rows) {
             const RowBlock strip = x.strip(first, strip_rows);
             multiply_slab(mlp.gate->impl(), slab, strip, false, gate, stride);

@@ -268,22 +268,18 @@ void copy_rows(const void* from, size_t from_stride, void* to, size_t to_stride,
 }  // namespace
 
 /// oneDNN's fast kernels want A and C without gaps: with them it takes a plain loop that is a hundred times slower.
+/// Callers leave none in C (ProductSizes::into_rows); A's are a row's other chunks of k.
 void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c) {
     static thread_local AlignedBuffer a_memory;  // [m][k]
-    static thread_local AlignedBuffer c_memory;  // [m][n]
     const ProductShape dense = dense_product(shape.type, shape.m, shape.n, shape.k, shape.accumulate);
+    assert(shape.c_stride == dense.c_stride);
     if (shape.a_stride != dense.a_stride) {
         const size_t value = gemm_type_size(shape.type), row_bytes = dense.a_stride * value;
         a_memory.reserve(static_cast<size_t>(shape.m) * row_bytes);
         copy_rows(a, shape.a_stride * value, a_memory.data(), row_bytes, shape.m, row_bytes);
         a = a_memory.data();
     }
-    if (shape.c_stride == dense.c_stride) return multiply_dense(dense, a, packed_b, c);
-    const size_t row_bytes = dense.c_stride * sizeof(float), stride = shape.c_stride * sizeof(float);
-    c_memory.reserve(static_cast<size_t>(shape.m) * row_bytes);
-    if (shape.accumulate) copy_rows(c, stride, c_memory.data(), row_bytes, shape.m, row_bytes);
-    multiply_dense(dense, a, packed_b, c_memory.as<float>());
-    copy_rows(c_memory.data(), row_bytes, c, stride, shape.m, row_bytes);
+    multiply_dense(dense, a, packed_b, c);
 }
 
 }  // namespace fastkv::kernels::onednn

@@ -29,12 +29,14 @@ ProductSizes product_sizes(GemmType type) {
                 .attention_rows = 384,
                 .strip_rows = 32,
                 .run_keys = 256,
+                .into_rows = true,
                 .row_gap = 32};
     return {.linear_rows = 128,
             .linear_k = type == GemmType::bf16 ? 1024 : 512,
             .attention_rows = 192,
             .strip_rows = 192,
             .run_keys = 512,
+            .into_rows = false,
             .row_gap = 0};
 }
 

@@ -18,6 +18,7 @@ struct ProductSizes {
     int attention_rows;  ///< query rows that pass over a run of keys together
     int strip_rows;      ///< of these, rows whose scores are multiplied, softmaxed and multiplied again at a time
     int run_keys;        ///< keys per product
+    bool into_rows;      ///< results may have gaps between rows; without it they go by way of memory that has none
     int row_gap;         ///< values between rows of x: with AMX rows a power of two apart fall on the same cache sets
 };
 ProductSizes product_sizes(GemmType type);
