@@ -31,6 +31,7 @@ struct ModelParams {
     int n_gpu_layers = 0;  ///< how many layers, counted from the last, go to the first GPU; < 0: all
     Compute compute = Compute::automatic;
     Ops ops = Ops::automatic;
+    bool mmap = false;  ///< weights stay in the mapped file, which processes share, instead of a copy in large pages
 };
 
 /// What the GGUF file says about the model. Names are those of the GGUF keys.
@@ -67,7 +68,7 @@ struct ChatMessage {
 /// threads may share it.
 class Model {
   public:
-    /// Maps `path` and checks it whole before anything is computed.
+    /// Maps `path`, checks it whole before anything is computed, and copies the weights unless memory is short.
     /// Throws Error(failure) naming the file and the key or tensor that is wrong.
     static Model load(const std::string& path, const ModelParams& params = {});
 

@@ -70,6 +70,8 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
              [&](const std::string& text) { options.cache_type_v = choose(cache_types, "-ctv", text); });
     add_text(app, "--ops", "KIND", "operators on the CPU: auto, standard (ggml's only) (default auto)",
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
+    app.add_flag("--mmap", options.params.mmap,
+                 "weights stay in the mapped file, which other processes share: less memory, slower answers");
 }
 
 void add_model_options(CLI::App& app, ModelOptions& options) {

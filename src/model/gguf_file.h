@@ -54,6 +54,10 @@ class GgufFile {
     /// First byte of the tensor in the mapping. The whole tensor lies inside the file.
     const void* tensor_data(const std::string& name) const;
 
+    /// Says that the tensor's bytes have been copied: the mapping gives its pages back, and reads them anew if they are
+    /// wanted again.
+    void release(const std::string& name) const;
+
     /// All tensors, for counting: call `visit(const ggml_tensor&)` on each.
     template <class F>
     void for_each_tensor(F visit) const {

@@ -1,5 +1,5 @@
-// Which tensors a model has, with which shapes, and where each of them lies: in the mapped file, in memory of
-// our own (float32 copies), or on the GPU.
+// Which tensors a model has, with which shapes, and where each of them lies: in memory of our own, in the mapped file,
+// or on the GPU.
 #include "model/weights.h"
 
 #include <algorithm>
@@ -44,7 +44,7 @@ std::string shape_text(const int64_t* ne) {
     return text + "]";
 }
 
-/// One row of `type` to float32; bf16 and f16 included.
+/// Rows of `type` to float32; bf16 and f16 included.
 void dequantize(ggml_type type, const void* from, float* to, int64_t n) {
     if (type == GGML_TYPE_F32) {
         std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
@@ -53,18 +53,22 @@ void dequantize(ggml_type type, const void* from, float* to, int64_t n) {
     }
 }
 
-/// A whole tensor to float32, rows shared out over threads.
-void dequantize_tensor(const ggml_tensor& t, const void* from, float* to, int n_threads) {
-    const int64_t n_rows = ggml_nrows(&t);
-    const size_t row_bytes = ggml_row_size(t.type, t.ne[0]);
-    const int64_t rows_per_step = std::max<int64_t>(1, (1 << 18) / t.ne[0]);  // about a megabyte
+/// A whole tensor as it is, or to float32, rows shared out over threads.
+void copy_tensor(const ggml_tensor& source, const void* from, const ggml_tensor& target, void* to, int n_threads) {
+    const int64_t n_rows = ggml_nrows(&source);
+    const size_t from_bytes = ggml_row_size(source.type, source.ne[0]);
+    const size_t to_bytes = ggml_row_size(target.type, source.ne[0]);
+    const int64_t rows_per_step = std::max<int64_t>(1, (1 << 18) / source.ne[0]);  // about a megabyte of float32
     std::atomic<int64_t> next{0};
     const auto work = [&] {
         for (int64_t row; (row = next.fetch_add(rows_per_step)) < n_rows;) {
-            for (int64_t r = row; r < std::min(row + rows_per_step, n_rows); ++r) {
-                const auto at = static_cast<size_t>(r);
-                dequantize(t.type, static_cast<const char*>(from) + at * row_bytes,
-                           to + at * static_cast<size_t>(t.ne[0]), t.ne[0]);
+            const auto n = static_cast<size_t>(std::min(rows_per_step, n_rows - row));
+            const char* rows = static_cast<const char*>(from) + static_cast<size_t>(row) * from_bytes;
+            char* out = static_cast<char*>(to) + static_cast<size_t>(row) * to_bytes;
+            if (source.type == target.type) {
+                std::memcpy(out, rows, n * from_bytes);
+            } else {
+                dequantize(source.type, rows, reinterpret_cast<float*>(out), static_cast<int64_t>(n) * source.ne[0]);
             }
         }
     };
@@ -115,7 +119,7 @@ namespace {
 class Placer {
   public:
     Placer(const GgufFile& file, const ModelParams& params, Device& cpu, Device* gpu)
-        : file_(file), f32_(params.compute == Compute::f32), cpu_(cpu), gpu_(gpu) {
+        : file_(file), f32_(params.compute == Compute::f32), stay_mapped_(params.mmap), cpu_(cpu), gpu_(gpu) {
         const auto n = static_cast<size_t>(file.n_tensors());
         // A tied output and the RoPE factors can be on two devices.
         cpu_context = new_context(n + 2);
@@ -127,6 +131,13 @@ class Placer {
         const ggml_tensor& source = required(name, {n_in, n_out, 1, 1});
         check_type(source, device);
         return add(source, f32_ ? GGML_TYPE_F32 : source.type, device);
+    }
+
+    /// A matrix on the CPU of which single rows are read: it stays in the file.
+    ggml_tensor* table(const std::string& name, int64_t n_in, int64_t n_out) {
+        ggml_tensor* target = matrix(name, n_in, n_out, cpu_);
+        items_.back().single_rows = true;
+        return target;
     }
 
     /// A vector [n]: norms, biases and factors are always float32.
@@ -159,6 +170,7 @@ class Placer {
         const ggml_tensor* source;  // description in the file
         ggml_tensor* target;        // in a context of ours, without data as yet
         bool on_gpu;
+        bool single_rows = false;  // read here and there, never streamed through
     };
 
     const ggml_tensor& required(const std::string& name, const int64_t (&ne)[GGML_MAX_DIMS]) {
@@ -191,35 +203,40 @@ class Placer {
         return target;
     }
 
-    /// Whether the bytes in the file can be used where they are.
+    /// Whether the bytes in the file are used where they are.
     bool in_place(const Item& item) const {
         const auto address = reinterpret_cast<uintptr_t>(file_.tensor_data(item.source->name));
-        return item.source->type == item.target->type && address % data_alignment == 0;
+        const bool usable = item.source->type == item.target->type && address % data_alignment == 0;
+        return usable && (stay_mapped_ || item.single_rows || item.on_gpu);
     }
 
     /// Bytes of the tensor in memory of our own.
     static size_t owned_bytes(const Item& item) { return GGML_PAD(ggml_nbytes(item.target), data_alignment); }
 
-    void write(const Item& item, void* to) const {
-        const void* from = file_.tensor_data(item.source->name);
-        if (item.source->type == item.target->type) {
-            std::memcpy(to, from, ggml_nbytes(item.target));
-        } else {
-            dequantize_tensor(*item.source, from, static_cast<float*>(to), cpu_.n_threads);
+    /// Bytes of all tensors that are copied into memory of our own.
+    size_t copied_bytes() const {
+        size_t total = 0;
+        for (const Item& item : items_) {
+            if (!item.on_gpu && !in_place(item)) total += owned_bytes(item);
         }
+        return total;
+    }
+
+    void write(const Item& item, void* to) const {
+        copy_tensor(*item.source, file_.tensor_data(item.source->name), *item.target, to, cpu_.n_threads);
+        file_.release(item.source->name);
     }
 
     void place_on_cpu() {
         mapped.reset(ggml_backend_cpu_buffer_from_ptr(const_cast<void*>(file_.mapping()), file_.size()));
         ggml_backend_buffer_set_usage(mapped.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-        size_t total = 0;
+        // Every answered token streams through all weights, and large pages let that run twice as fast; the system has
+        // none for a mapped file. Where a copy would leave little room the file is used where it is.
+        if (copied_bytes() > available_memory() / 3 * 2) stay_mapped_ = true;
+        const size_t total = copied_bytes();
         for (const Item& item : items_) {
-            if (item.on_gpu) continue;
-            if (in_place(item)) {
-                set_data(mapped.get(), item.target, const_cast<void*>(file_.tensor_data(item.source->name)));
-            } else {
-                total += owned_bytes(item);
-            }
+            if (item.on_gpu || !in_place(item)) continue;
+            set_data(mapped.get(), item.target, const_cast<void*>(file_.tensor_data(item.source->name)));
         }
         if (total == 0) return;
         require_memory(total, f32_ ? "the float32 copy of the weights" : "the copy of weights that are not aligned",
@@ -274,7 +291,7 @@ class Placer {
     }
 
     const GgufFile& file_;
-    bool f32_;
+    bool f32_, stay_mapped_;
     Device& cpu_;
     Device* gpu_;
     std::vector<Item> items_;
@@ -324,9 +341,10 @@ Weights::Weights(const GgufFile& file, const HyperParams& h, const ModelParams& 
     output_device = n_gpu > h.n_layer ? gpu : &cpu;
 
     Placer placer(file, params, cpu, gpu);
-    token_embd = placer.matrix("token_embd.weight", h.n_embd, h.n_vocab, cpu);
-    output_norm = placer.vector("output_norm.weight", h.n_embd, *output_device);
     const bool tied = !placer.has("output.weight");
+    token_embd = tied && output_device == &cpu ? placer.matrix("token_embd.weight", h.n_embd, h.n_vocab, cpu)
+                                               : placer.table("token_embd.weight", h.n_embd, h.n_vocab);
+    output_norm = placer.vector("output_norm.weight", h.n_embd, *output_device);
     output = tied && output_device == &cpu
                  ? token_embd
                  : placer.matrix(tied ? "token_embd.weight" : "output.weight", h.n_embd, h.n_vocab, *output_device);

@@ -11,8 +11,8 @@
 
 namespace fastkv {
 
-/// Tensors of one layer, shapes in ggml's order (fastest dimension first). On the CPU the data lie in the
-/// mapped file (or, with Compute::f32, in float32 copies); on a GPU in its memory. Norms and biases are
+/// Tensors of one layer, shapes in ggml's order (fastest dimension first). On the CPU the data lie in memory of our own
+/// (as in the file; with Compute::f32 as float32) or in the mapped file; on a GPU in its memory. Norms and biases are
 /// float32.
 struct LayerWeights {
     Device* device = nullptr;
