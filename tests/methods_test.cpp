@@ -130,8 +130,9 @@ TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
     EXPECT_EQ(p.tsp_layer, 9);
     EXPECT_EQ(p.tsp_rate, 0.1);
     EXPECT_EQ(p.retain_rate, 0.05);
-    EXPECT_EQ(p.kernel, 21);
-    EXPECT_EQ(p.min_budget, 100);
+    EXPECT_EQ(p.window, 32);
+    EXPECT_EQ(p.kernel, MethodParams::kernel_auto);
+    EXPECT_EQ(p.min_budget, 200);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).tsp_rate, 0.5);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).min_budget, 0);
     MethodParams wide = fastkv_params();
@@ -642,11 +643,16 @@ TEST(SnapKv, WhoScoresAndWhoChooses) {
     EXPECT_EQ(p.keep->per, SelectPer::query_head);
     EXPECT_EQ(p.score->n_query, 8);
     EXPECT_EQ(p.score->kernel, 7);
+    EXPECT_FALSE(p.score->whole_spans);
+    const LayerPlan whole = plan(resolve(with("snapkv", {{"kernel", "auto"}}), model_of(32)), 3, 1000, 1000);
+    EXPECT_EQ(whole.score->kernel, 21);
+    EXPECT_TRUE(whole.score->whole_spans);
     const LayerPlan expected =
         plan(resolve(with("snapkv", {{"score", "expected"}, {"kernel", "auto"}}), model_of(32)), 3, 1000, 1000);
     EXPECT_EQ(expected.score->kind, ScoreKind::expected);
     EXPECT_EQ(expected.score->n_query, 0);
-    EXPECT_EQ(expected.score->kernel, kernel_spans);
+    EXPECT_EQ(expected.score->kernel, 1);
+    EXPECT_TRUE(expected.score->whole_spans);
     EXPECT_EQ(expected.keep->sinks, 4);
     EXPECT_EQ(expected.keep->tail, 8);
 }

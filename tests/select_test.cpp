@@ -409,9 +409,10 @@ TEST(CarryOutPlan, PropagationByTheBestOfSeveralLayers) {
     EXPECT_EQ(propagated(3).total, propagated(1).total);  // what it hands on is its own
 }
 
-TEST(CarryOutPlan, SpansTakeThePlaceOfTheKernel) {
+TEST(CarryOutPlan, WhatTheKernelReachesIsKeptWhole) {
     LayerPlan plan = window_plan(Pooling::max);
-    plan.score->kernel = kernel_spans;
+    plan.score->kernel = 1;
+    plan.score->whole_spans = true;
     const std::vector<int> spans{0, 0, 0, 0, 4, 4, 4, 4, 4, 9, 10, 10};
     const CarryOut context{.n_group = n_group, .n_rows = n_token, .spans = spans};
     const Choice choice = carry_out(plan, scores_of(*plan.score), context);

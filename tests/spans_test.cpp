@@ -80,13 +80,6 @@ TEST(Spans, EmptyPiecesAndPunctuationInOneTokenWithAWord) {
     EXPECT_THAT(find_spans(Pieces{"(", "\"ab", "c.", "\n", "d"}), ElementsAre(0, 1, 1, 3, 4));
 }
 
-TEST(Sentences, EndAtStopsAndLines) {
-    const Pieces pieces = {"It", " is", " 3", ".", "14", ".", " Yes", "!\n", "\n", "Line", "\n", "two"};
-    EXPECT_EQ(marked(pieces, find_sentences(pieces, 64)), "It is 3.14.| Yes!\n\n|Line\n|two|");
-    EXPECT_EQ(marked(pieces, find_sentences(pieces, 4)), "It is 3.|14.| Yes!\n\n|Line\n|two|");
-    EXPECT_THAT(find_sentences({}, 4), IsEmpty());
-}
-
 Scores scores_of(std::vector<float> values) { return {.n_head = 1, .n_col = int(values.size()), .values = values}; }
 
 TEST(PoolSpans, GivesEveryColumnTheBestOrTheMeanOfItsSpan) {
@@ -115,20 +108,6 @@ TEST(PoolSpans, WorksOnWhatIsLeftOfASpan) {
     Scores scores = scores_of({1, 2, 3, 4});
     pool_spans(scores, std::vector<int>{7, 7, 9, 12}, Pooling::max);
     EXPECT_THAT(scores.values, ElementsAre(2, 2, 3, 4));
-}
-
-TEST(SpreadSpans, CarriesScoresToNeighbours) {
-    const std::vector<int> spans = {0, 1, 1, 3, 4, 4, 6};
-    const std::vector<float> peak = {0, 0, 0, 8, 0, 0, 0};
-    Scores forward = scores_of(peak);
-    spread_spans(forward, spans, {.after = 2, .decay = 0.5f});
-    EXPECT_THAT(forward.values, ElementsAre(0, 0, 0, 8, 4, 4, 2));
-    Scores backward = scores_of(peak);
-    spread_spans(backward, spans, {.before = 1});
-    EXPECT_THAT(backward.values, ElementsAre(0, 8, 8, 8, 0, 0, 0));
-    Scores nowhere = scores_of({1, 2, 3, 4, 5, 6, 7});
-    spread_spans(nowhere, spans, {});
-    EXPECT_THAT(nowhere.values, ElementsAre(1, 3, 3, 4, 6, 6, 7));
 }
 
 }  // namespace

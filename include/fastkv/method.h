@@ -69,7 +69,7 @@ enum class ScoreBy {
 /// cached head and include the window. An empty optional means "not given": the method's default, and a
 /// method refuses a parameter that it does not use.
 struct MethodParams {
-    /// Scores are shared by neighbours that belong together by what the text is: numbers, words (kernel).
+    /// Scores are shared by neighbours, and then by those that belong together by what the text is: numbers, words.
     static constexpr int kernel_auto = 0;
 
     std::string method = "fastkv";

@@ -19,7 +19,7 @@ namespace {
 
 bool wants_spans(std::span<const PlannedLayer> layers) {
     return std::any_of(layers.begin(), layers.end(), [](const PlannedLayer& layer) {
-        return layer.plan.score && layer.plan.score->kernel == kernel_spans;
+        return layer.plan.score && layer.plan.score->whole_spans;
     });
 }
 

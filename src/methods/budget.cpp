@@ -30,7 +30,6 @@ void resolve_window(MethodParams& resolved) {
 
 void resolve_scoring(MethodParams& resolved) {
     resolved.score = resolved.score.value_or(ScoreBy::window);
-    // Without a question that looks at the start of a fact, fixed neighbours only blur (docs/methods.md).
     const bool expected = *resolved.score == ScoreBy::expected;
     resolved.kernel = resolved.kernel.value_or(expected ? MethodParams::kernel_auto : 7);
     if (*resolved.kernel != MethodParams::kernel_auto) {
@@ -140,8 +139,15 @@ void resolve_sharing(MethodParams& resolved, const HyperParams& hparams, int tsp
 // ---- plans ----------------------------------------------------------------------------------------------------
 
 ScorePlan window_score(const MethodParams& params) {
+    const bool expected = *params.score == ScoreBy::expected;
     ScorePlan score{.tail = *params.window, .kernel = *params.kernel, .pooling = *params.pooling};
-    if (*params.score == ScoreBy::expected) {
+    if (*params.kernel == MethodParams::kernel_auto) {
+        // A question looks at the words before a fact, and 21 tokens reach the fact from there; where none is known
+        // yet, fixed neighbours only blur (docs/methods.md).
+        score.kernel = expected ? 1 : 21;
+        score.whole_spans = true;
+    }
+    if (expected) {
         score.kind = ScoreKind::expected;
         score.sinks = *params.sinks;
     } else {

@@ -9,11 +9,8 @@ namespace fastkv {
 namespace {
 
 void merge_neighbours(Scores& scores, const ScorePlan& plan, std::span<const int> spans) {
-    if (plan.kernel == kernel_spans) {
-        pool_spans(scores, spans, plan.pooling);
-    } else {
-        pool(scores, plan.kernel, plan.pooling);
-    }
+    pool(scores, plan.kernel, plan.pooling);
+    if (plan.whole_spans) pool_spans(scores, spans, plan.pooling);
 }
 
 // `scores` are those of the heads that choose; without any, the protected rows are all.

@@ -13,7 +13,7 @@ namespace fastkv {
 struct CarryOut {
     int n_group = 1;                              ///< query heads that share a key/value head
     int n_rows = 0;                               ///< rows that reach the layer
-    std::span<const int> spans;                   ///< [n_rows] with kernel_spans: a name of each row's span, as for
+    std::span<const int> spans;                   ///< [n_rows] with whole_spans: a name of each row's span, as for
                                                   ///< pool_spans()
     std::span<const std::vector<float>> earlier;  ///< Choice::total of the layers before, newest last
 };

@@ -12,17 +12,20 @@ extern const MethodEntry fastkv_method;
 namespace {
 
 // Where the paper published nothing for an architecture, what was measured on a model of it (docs/methods.md): a lower
-// layer, fewer tokens and wider pooling than in the paper. Each only where it is not given.
+// layer and fewer tokens than in the paper, chosen by more of the question, and whole. Each only where it is not given.
 void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams) {
     if (hparams.arch != "qwen2") return;
     if (resolved.tsp_layer.value_or(TspLayer::model_default) == TspLayer::model_default) {
         resolved.tsp_layer = 2 * hparams.n_layer / 5;  // 9 of 24
     }
-    if (!resolved.kernel && resolved.score != ScoreBy::expected) resolved.kernel = 21;
+    if (resolved.score != ScoreBy::expected) {
+        if (!resolved.window) resolved.window = 32;
+        if (!resolved.kernel) resolved.kernel = MethodParams::kernel_auto;
+    }
     if (resolved.budget) return;
     if (!resolved.retain_rate) {
         resolved.retain_rate = std::min(0.05, resolved.tsp_rate.value_or(1));
-        if (!resolved.min_budget) resolved.min_budget = 100;
+        if (!resolved.min_budget) resolved.min_budget = 200;
     }
     if (!resolved.tsp_rate && resolved.tsp_layer != TspLayer::off) {
         resolved.tsp_rate = std::max(0.1, *resolved.retain_rate);

@@ -73,17 +73,19 @@ const Group param_table[] = {
           &P::tsp_layer,
           "the TSP layer, from 0 (default: fastkv: the published one, or half-way; snapkv, h2o: off)",
           {"off", TspLayer::off}},
-         {"window", "N", &P::window, "the last tokens, which score the others and stay (default 8)"},
+         {"window", "N", &P::window,
+          "the last tokens, which score the others and stay (default 8; fastkv on qwen2: 32)"},
          {"kernel",
           "N|auto",
           &P::kernel,
-          "neighbours that a score is pooled over, odd; auto: whole numbers and words (default 7; fastkv on qwen2: 21; "
+          "neighbours that a score is pooled over, odd; auto: whole numbers and words as well (default 7; fastkv on "
+          "qwen2 and "
           "--score expected: auto)",
           {"auto", MethodParams::kernel_auto}},
          {"pooling", "", &P::pooling, "how they are pooled (default max)"},
          {"budget", "N", &P::budget, "tokens that each layer caches, instead of --retain-rate"},
          {"min_budget", "N", &P::min_budget,
-          "with --retain-rate: at least N tokens are cached, and go on (default 0; fastkv on qwen2: 100)"},
+          "with --retain-rate: at least N tokens are cached, and go on (default 0; fastkv on qwen2: 200)"},
          {"tsp_len", "N", &P::tsp_len, "with --budget: tokens that go on, instead of --tsp-rate (default 2048)"},
      }},
     {"Variants of fastkv, snapkv and h2o",

@@ -30,10 +30,6 @@ enum class ScoreMask {
     tail_causal,  ///< all; but rows of the tail see no later key of the tail (the reference's H2O)
 };
 
-/// Neighbours that belong together by what the text is (a number, a word) share their best score, instead of a
-/// fixed pooling kernel.
-constexpr int kernel_spans = 0;
-
 /// How the prompt's tokens are scored in a layer: each of the last `n_query` rows looks at the keys, and what a key
 /// gets from them is summed, row by row weighed from 1 (the first) to `last_weight` (the last); one row of scores per
 /// query head. The last `tail` columns are not scored: scores end where the tail begins. Then they are pooled along the
@@ -45,7 +41,9 @@ struct ScorePlan {
     ScoreKind kind = ScoreKind::softmax;
     ScoreMask mask = ScoreMask::causal;
     double last_weight = 1;
-    int kernel = 1;  ///< odd; 1: no pooling; kernel_spans
+    int kernel = 1;            ///< odd; 1: no pooling
+    bool whole_spans = false;  ///< then tokens that belong together by what the text is (a number, a word) share their
+                               ///< best score
     Pooling pooling = Pooling::max;
 };
 

@@ -139,12 +139,12 @@ std::vector<bool> mark_units(Symbols symbols, size_t n_byte) {
 }
 
 // Tokens whose first byte is `inside` belong to the span of the token before.
-std::vector<int> join_tokens(std::span<const std::string> pieces, const std::vector<bool>& inside, int max_tokens) {
+std::vector<int> join_tokens(std::span<const std::string> pieces, const std::vector<bool>& inside) {
     std::vector<int> spans(pieces.size());
     size_t byte = 0;
     int first = 0;
     for (int token = 0; token < std::ssize(pieces); ++token) {
-        if (!inside[byte] || token - first >= max_tokens) first = token;
+        if (!inside[byte] || token - first >= max_span) first = token;
         spans[size_t(token)] = first;
         byte += pieces[size_t(token)].size();
     }
@@ -173,21 +173,7 @@ float best_of(std::span<const float> values) {
 
 std::vector<int> find_spans(std::span<const std::string> pieces) {
     const std::string text = join(pieces);
-    return join_tokens(pieces, mark_units(read_symbols(text), text.size()), max_span);
-}
-
-std::vector<int> find_sentences(std::span<const std::string> pieces, int max_tokens) {
-    const std::string text = join(pieces);
-    const auto is_space = [&](size_t at) { return ascii_kind(static_cast<unsigned char>(text[at])) == Kind::space; };
-    std::vector<bool> inside(text.size() + 1, true);
-    inside[0] = false;
-    for (size_t at = 1; at < text.size(); ++at) {
-        // The white space behind a full stop belongs to the next word, as in most vocabularies; a line break does not.
-        const bool stop = std::string_view(".!?").find(text[at - 1]) != std::string_view::npos && is_space(at);
-        const bool line = text[at - 1] == '\n' && text[at] != '\n';
-        inside[at] = !(stop || line) || text[at] == '\n';
-    }
-    return join_tokens(pieces, inside, max_tokens);
+    return join_tokens(pieces, mark_units(read_symbols(text), text.size()));
 }
 
 void pool_spans(Scores& scores, std::span<const int> spans, Pooling pooling) {
@@ -200,33 +186,6 @@ void pool_spans(Scores& scores, std::span<const int> spans, Pooling pooling) {
             std::ranges::fill(columns, shared);
         }
     });
-}
-
-void spread_spans(Scores& scores, std::span<const int> spans, const SpanReach& reach) {
-    std::vector<size_t> begins;  // [n_span + 1]
-    for_each_span(spans.first(std::min(spans.size(), size_t(scores.n_col))),
-                  [&](size_t begin, size_t) { begins.push_back(begin); });
-    const auto n_span = std::ssize(begins);
-    begins.push_back(size_t(scores.n_col));
-    std::vector<float> best(static_cast<size_t>(n_span));
-    std::vector<float> factors = {1};  // [distance in spans]
-    while (std::ssize(factors) <= std::max(reach.before, reach.after)) factors.push_back(factors.back() * reach.decay);
-    for (int head = 0; head < scores.n_head; ++head) {
-        const std::span<float> row = scores.row(head);
-        const auto columns = [&](std::ptrdiff_t i) {
-            return row.subspan(begins[size_t(i)], begins[size_t(i) + 1] - begins[size_t(i)]);
-        };
-        for (std::ptrdiff_t i = 0; i < n_span; ++i) best[size_t(i)] = best_of(columns(i));
-        for (std::ptrdiff_t i = 0; i < n_span; ++i) {
-            float reaching = best[size_t(i)];
-            const auto from = std::max<std::ptrdiff_t>(0, i - reach.after);
-            const auto to = std::min<std::ptrdiff_t>(n_span - 1, i + reach.before);
-            for (auto j = from; j <= to; ++j) {
-                reaching = std::max(reaching, best[size_t(j)] * factors[size_t(std::abs(i - j))]);
-            }
-            std::ranges::fill(columns(i), reaching);
-        }
-    }
 }
 
 }  // namespace fastkv
