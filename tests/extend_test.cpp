@@ -168,11 +168,11 @@ TEST_P(Turns, AfterACompressedPromptAreDecodedTokens) {
 }
 
 // Nothing is cut until a turn takes the cache past its budget. Then all that the text has is there to choose from, the
-// last tokens score, and the choice is that of one prompt.
+// last tokens score, and the choice is that of one prompt (but for --kernel auto: a turn knows no spans).
 TEST_P(Turns, AreCutAsOnePromptWouldBe) {
     const auto tokens = random_tokens(model_, 150, 4);
     const std::vector<MethodParams> cutting = {
-        method("fastkv", {{"budget", "100"}, {"tsp_layer", "off"}}),
+        method("fastkv", {{"budget", "100"}, {"tsp_layer", "off"}, {"kernel", "7"}}),
         method("snapkv", {{"budget", "100"}, {"layer_budget", "pyramid"}, {"kernel", "3"}, {"pooling", "avg"}}),
         method("snapkv", {{"budget", "100"}, {"select_per", "query-head"}}),
         method("streamingllm", {{"budget", "100"}}),

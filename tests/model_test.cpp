@@ -221,7 +221,7 @@ TEST(TinyModels, RopeFactorsAreShared) {
 
 class WeightTypes : public testing::TestWithParam<ggml_type> {};
 
-TEST_P(WeightTypes, StayInTheFileOrBecomeFloat32) {
+TEST_P(WeightTypes, AreCopiedOrStayInTheFileOrBecomeFloat32) {
     TinyModel tiny;
     tiny.n_embd = 256;
     tiny.n_head = 8;
@@ -232,12 +232,18 @@ TEST_P(WeightTypes, StayInTheFileOrBecomeFloat32) {
     tiny.type = GetParam();
     const std::string path = write_tiny_model(tiny);
 
-    const Model in_place = Model::load(path);
-    const LayerWeights& layer = in_place.impl().weights.layers[1];
-    EXPECT_EQ(layer.attn_q->type, GetParam());
-    EXPECT_TRUE(in_mapping(in_place.impl().file, layer.attn_q));
-    EXPECT_EQ(layer.attn_q->data, in_place.impl().file.tensor_data("blk.1.attn_q.weight"));
-    EXPECT_NE(layer.attn_q->buffer, nullptr);
+    const auto bytes = [](const ggml_tensor* t) { return std::string_view((const char*)t->data, ggml_nbytes(t)); };
+    const Model copied = Model::load(path), in_place = Model::load(path, {.mmap = true});
+    const ggml_tensor* copy = copied.impl().weights.layers[1].attn_q;
+    const ggml_tensor* original = in_place.impl().weights.layers[1].attn_q;
+    EXPECT_EQ(original->type, GetParam());
+    EXPECT_EQ(original->data, in_place.impl().file.tensor_data("blk.1.attn_q.weight"));
+    EXPECT_NE(original->buffer, nullptr);
+    EXPECT_EQ(copy->type, GetParam());
+    EXPECT_FALSE(in_mapping(copied.impl().file, copy));
+    EXPECT_EQ(bytes(copy), bytes(original));
+    // of the embedding only single rows are read
+    EXPECT_TRUE(in_mapping(copied.impl().file, copied.impl().weights.token_embd));
 
     const Model expanded = Model::load(path, {.n_threads = 3, .n_gpu_layers = 0, .compute = Compute::f32});
     const GgufFile& file = expanded.impl().file;
