@@ -136,7 +136,7 @@ void LayerCache::allocate(std::span<const int> capacity) {
     auto store = std::make_unique<TensorStore>(*device_, 2);
     kv_.k = store->add(types_.k, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
     kv_.v = store->add(types_.v, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
-    store->allocate("the cache of a layer");
+    store->allocate_side_by_side("the cache of a layer");
     store_ = std::move(store);
 }
 

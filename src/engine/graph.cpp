@@ -88,10 +88,36 @@ ggml_tensor* TensorStore::add(ggml_type type, std::initializer_list<int64_t> sha
 
 void TensorStore::allocate(const std::string& what) {
     buffer_.reset(ggml_backend_alloc_ctx_tensors(ctx_.get(), device_->backend));
-    if (!buffer_) fail("not enough memory on " + device_->name + " for " + what);
+    check(what);
     if (device_->is_cpu)
         prefer_huge_pages(ggml_backend_buffer_get_base(buffer_.get()), ggml_backend_buffer_get_size(buffer_.get()));
-    // ggml's attention multiplies masked entries by zero: they must not be NaN
+    clear();
+}
+
+void TensorStore::allocate_side_by_side(const std::string& what) {
+    if (!device_->is_cpu) return allocate(what);
+    constexpr size_t alignment = 64;
+    size_t total = 0;
+    for (ggml_tensor* t = ggml_get_first_tensor(ctx_.get()); t; t = ggml_get_next_tensor(ctx_.get(), t)) {
+        total += GGML_PAD(ggml_nbytes(t), alignment);
+    }
+    memory_ = side_by_side(total);
+    if (memory_) buffer_.reset(ggml_backend_cpu_buffer_from_ptr(memory_.get(), total));
+    check(what);
+    std::byte* next = memory_.get();
+    for (ggml_tensor* t = ggml_get_first_tensor(ctx_.get()); t; t = ggml_get_next_tensor(ctx_.get(), t)) {
+        ggml_backend_tensor_alloc(buffer_.get(), t, next);
+        next += GGML_PAD(ggml_nbytes(t), alignment);
+    }
+    clear();
+}
+
+void TensorStore::check(const std::string& what) const {
+    if (!buffer_) fail("not enough memory on " + device_->name + " for " + what);
+}
+
+// ggml's attention multiplies masked entries by zero: they must not be NaN.
+void TensorStore::clear() {
     if (!device_->own_kernels) ggml_backend_buffer_clear(buffer_.get(), 0);
 }
 

@@ -71,9 +71,16 @@ class TensorStore {
     /// Throws Error(failure) naming `what` when the device has no room.
     void allocate(const std::string& what);
 
+    /// The same for tensors that every token of an answer reads: on the CPU they lie next to those of other stores.
+    void allocate_side_by_side(const std::string& what);
+
   private:
+    void check(const std::string& what) const;
+    void clear();
+
     const Device* device_;
     ggml_context_ptr ctx_;
+    std::shared_ptr<std::byte> memory_;  // of buffer_, where it has none of its own
     ggml_backend_buffer_ptr buffer_;
 };
 

@@ -13,10 +13,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <limits>
+#include <mutex>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include "fastkv/error.h"
 
@@ -108,16 +111,69 @@ uint64_t peak_rss_bytes() {
 #endif
 }
 
+namespace {
+
+constexpr size_t huge_page = size_t{2} << 20;
+
+#if defined(__linux__)
+// Tells the system about the whole pages of this size that lie inside the memory.
+void advise(void* data, size_t bytes, size_t page, int advice) {
+    const auto begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+    const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
+void give_back(void* data, size_t bytes) {
+    advise(data, bytes, static_cast<size_t>(sysconf(_SC_PAGESIZE)), MADV_DONTNEED);
+}
+#else
+void give_back(void*, size_t) {}
+#endif
+
+// Memory that pieces are cut from, from its beginning to its end.
+class Block {
+  public:
+    explicit Block(size_t bytes) : size_(bytes), base_(std::aligned_alloc(huge_page, bytes), &std::free) {
+        if (base_) prefer_huge_pages(base_.get(), bytes);
+    }
+
+    /// nullptr where the rest is too small.
+    std::byte* cut(size_t bytes) {
+        if (!base_ || size_ - used_ < bytes) return nullptr;
+        return static_cast<std::byte*>(base_.get()) + std::exchange(used_, used_ + bytes);
+    }
+
+  private:
+    size_t size_, used_ = 0;
+    std::unique_ptr<void, decltype(&std::free)> base_;
+};
+
+}  // namespace
+
 void prefer_huge_pages(void* data, size_t bytes) {
 #if defined(__linux__)
-    constexpr uintptr_t huge_page = uintptr_t{2} << 20;
-    const auto begin = (reinterpret_cast<uintptr_t>(data) + huge_page - 1) / huge_page * huge_page;
-    const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / huge_page * huge_page;
-    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+    advise(data, bytes, huge_page, MADV_HUGEPAGE);
 #else
     (void)data;
     (void)bytes;
 #endif
+}
+
+std::shared_ptr<std::byte> side_by_side(size_t bytes) {
+    constexpr size_t block_bytes = size_t{64} << 20;  // taken page by page, as pieces are filled
+    static std::mutex mutex;
+    static std::weak_ptr<Block> last;
+    const size_t rounded = (bytes + 63) / 64 * 64;
+    const std::lock_guard lock(mutex);
+    std::shared_ptr<Block> block = last.lock();
+    std::byte* piece = block ? block->cut(rounded) : nullptr;
+    if (!piece) {
+        block = std::make_shared<Block>(std::max(block_bytes, (rounded + huge_page - 1) / huge_page * huge_page));
+        piece = block->cut(rounded);
+        last = block;
+    }
+    if (!piece) return nullptr;
+    return {piece, [block, rounded](std::byte* data) { give_back(data, rounded); }};
 }
 
 bool reset_peak_rss() {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace fastkv {
@@ -18,6 +19,11 @@ uint64_t peak_rss_bytes();
 /// otherwise waits for address translation, most of all in a virtual machine. A hint: where it is refused nothing
 /// changes.
 void prefer_huge_pages(void* data, size_t bytes);
+
+/// `bytes` for data that is streamed through again and again, aligned to 64 bytes: pieces lie side by side in blocks of
+/// large pages, of which a small piece alone would have none. Its pages go back to the system with the piece. nullptr
+/// when there is no memory.
+std::shared_ptr<std::byte> side_by_side(size_t bytes);
 
 /// Gives freed memory back to the system and lets peak_rss_bytes() begin anew from what is left. False where the system
 /// cannot (other than Linux, or /proc may not be written).
