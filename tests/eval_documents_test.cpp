@@ -9,7 +9,6 @@
 
 #include "eval/compare.h"
 #include "eval/divergence.h"
-#include "eval/line_plot.h"
 #include "eval/oracle.h"
 #include "eval/runner.h"
 #include "support/process.h"
@@ -200,20 +199,6 @@ TEST_F(Documents, OracleSharesOutTheAnswersAttention) {
     EXPECT_EQ(files[0].first, "layers.svg");
     EXPECT_THAT(files[0].second, HasSubstr(">gemfilter</text>"));
     EXPECT_THAT(files[0].second, Not(HasSubstr(">fullkv</text>")));
-}
-
-TEST(LinePlot, DrawsALinePerStep) {
-    const LinePlot plot{.title = "a < b",
-                        .notes = {"note"},
-                        .x_name = "layer",
-                        .lines = {{"one", {0, 0.5, 1}, {1, 1, 1}}, {"two", {1, 1, 1}, {}}}};
-    const std::string svg = draw_line_plot(plot, /*png=*/false);
-    size_t n_line = 0;
-    for (size_t at = svg.find("<line"); at != svg.npos; at = svg.find("<line", at + 1)) ++n_line;
-    EXPECT_EQ(n_line, 6u + 3 * 2 + 2);  // grid, curves, legend
-    EXPECT_THAT(svg, HasSubstr("a &lt; b"));
-    EXPECT_THAT(svg, HasSubstr(">layer</text>"));
-    EXPECT_EQ(draw_line_plot(plot, true).substr(1, 3), can_draw_png() ? "PNG" : "svg");
 }
 
 // ---- the command ---------------------------------------------------------------------------------------------------

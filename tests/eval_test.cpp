@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "eval/answer.h"
-#include "eval/heat_map.h"
 #include "eval/json_lines.h"
 #include "eval/needle.h"
 #include "eval/prompt.h"
@@ -16,6 +15,7 @@
 #include "eval/string_match.h"
 #include "eval/summary.h"
 #include "fastkv/fastkv.h"
+#include "plot/heat_map.h"
 #include "support/message.h"
 #include "support/tiny_model.h"
 
@@ -104,6 +104,23 @@ TEST(EvalStatistics, DifferencesOfPairsShrinkWithTheirNumber) {
     EXPECT_NEAR(few.low, -few.high, 1e-12);
     EXPECT_GT(few.high, many.high);
     EXPECT_LT(paired_difference(tally(200, 30, 2)).high, 0);
+}
+
+TEST(EvalStatistics, DifferencesOfScoresAreThoseOfPairs) {
+    // 20 prompts, 4 lost, 1 gained.
+    std::vector<double> differences(20, 0.0);
+    std::fill_n(differences.begin(), 4, -1.0);
+    differences[10] = 1;
+    const Interval pairs = paired_difference(tally(20, 4, 1));
+    const Mean mean = mean_difference({differences});
+    EXPECT_NEAR(mean.mean, -0.15, 1e-12);
+    EXPECT_NEAR(mean.interval.low, pairs.low, 1e-12);
+    EXPECT_NEAR(mean.interval.high, pairs.high, 1e-12);
+    // Halves scatter less; groups weigh alike.
+    for (double& difference : differences) difference /= 2;
+    EXPECT_LT(mean_difference({differences}).interval.high, mean.interval.high);
+    EXPECT_NEAR(mean_difference({{1}, {0, 0, 0}, {}}).mean, 0.5, 1e-12);
+    EXPECT_EQ(mean_difference({}).n, 0);
 }
 
 TEST(EvalStatistics, MeansOfMeansWeighTasksAlike) {
@@ -302,14 +319,14 @@ TEST(EvalNeedle, RefusesALengthBelowItsFrame) {
 // ---- heat map ------------------------------------------------------------------------------------------------------
 
 TEST(EvalHeatMap, RunsFromRedOverYellowToGreen) {
-    const Color red = score_color(0), yellow = score_color(0.5), green = score_color(1);
+    const plot::Color red = plot::score_color(0), yellow = plot::score_color(0.5), green = plot::score_color(1);
     EXPECT_GT(red.red, red.green + 0.4);
     EXPECT_GT(yellow.red + yellow.green, 1.5);
     EXPECT_LT(yellow.blue, 0.3);
     EXPECT_GT(green.green, green.red + 0.4);
 }
 
-HeatMap heat_map() {
+plot::HeatMap heat_map() {
     return {"fastkv <1>: mean 0.500",
             std::string(150, 'x') + " --window 8",
             {1000, 2500},
@@ -318,7 +335,7 @@ HeatMap heat_map() {
 }
 
 TEST(EvalHeatMap, AsSvgHasEveryCell) {
-    const std::string svg = draw_heat_map(heat_map(), /*png=*/false);
+    const std::string svg = draw_heat_map(heat_map(), plot::Target::svg);
     EXPECT_THAT(svg, StartsWith("<svg"));
     EXPECT_THAT(svg, HasSubstr("fastkv &lt;1&gt;: mean 0.500"));
     for (const char* word : {">1K<", ">2500<", ">50<", ">0.25<", ">1.00<", ">--window 8<", "–"}) {
@@ -327,8 +344,8 @@ TEST(EvalHeatMap, AsSvgHasEveryCell) {
 }
 
 TEST(EvalHeatMap, AsPngIsAPicture) {
-    if (!can_draw_png()) GTEST_SKIP() << "built without cairo";
-    const std::string png = draw_heat_map(heat_map(), /*png=*/true);
+    if (!plot::can_draw_png()) GTEST_SKIP() << "built without cairo";
+    const std::string png = draw_heat_map(heat_map(), plot::Target::png);
     EXPECT_THAT(png, StartsWith("\x89PNG\r\n"));
     EXPECT_GT(png.size(), 2000u);
 }

@@ -265,8 +265,8 @@ TEST(TunePlot, ShowsEveryPointAndTheChoice) {
         return n;
     };
     EXPECT_EQ(count("<circle"), 4);  // a distance of 0 has no logarithm
-    EXPECT_EQ(count("class='chosen'"), 2);
-    EXPECT_EQ(count("class='whisker'"), 2);
+    EXPECT_EQ(count("class='accent'"), 2);       // the choice, in both panels
+    EXPECT_EQ(count("stroke-opacity='0.45'"), 2);  // intervals
     EXPECT_THAT(svg, HasSubstr("A &amp; B"));
     EXPECT_THAT(svg, HasSubstr("FullKV 10 of 10"));
     EXPECT_THAT(svg, Not(HasSubstr("nan")));

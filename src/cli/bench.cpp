@@ -16,6 +16,7 @@
 #include "cli/text.h"
 #include "cli/token_file.h"
 #include "methods/values.h"
+#include "tune/tuned.h"
 
 namespace fastkv::cli {
 
@@ -171,6 +172,7 @@ Plan make_plan(const BenchOptions& options) {
     plan.params.repetitions = options.repetitions;
     plan.params.warmup = !options.no_warmup;
     plan.facts = {options.model.path,
+                  tune::model_hash(options.model.path),
                   model.hparams(),
                   model.params(),
                   bench::cpu_name(),

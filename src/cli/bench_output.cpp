@@ -63,6 +63,7 @@ void put_facts(Json& json, const BenchFacts& facts) {
     json["build_info"] = build_json();
     json["cpu_info"] = facts.cpu;
     json["model_filename"] = facts.model_path;
+    json["model_hash"] = facts.model_hash;
     json["model_type"] = facts.hparams.arch + " " + facts.hparams.file_type;
     json["model_size"] = facts.hparams.weights_bytes;
     json["model_n_params"] = facts.hparams.n_params;

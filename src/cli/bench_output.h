@@ -12,6 +12,7 @@ namespace fastkv::cli {
 /// What all rows have in common.
 struct BenchFacts {
     std::string model_path;
+    std::string model_hash;  ///< as fastkv eval and tune name the file
     HyperParams hparams;
     ModelParams model;  ///< resolved
     std::string cpu;

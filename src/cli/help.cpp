@@ -31,6 +31,7 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
     if (command == "bench") {
         return "Usage: fastkv bench -m MODEL [-p LENGTHS] [-n LENGTHS] [-d LENGTHS] [--methods LIST] [options]\n";
     }
+    if (command == "report") return "Usage: fastkv report DIR [-o FILE]\n";
     return "Usage: fastkv COMMAND [options]\n";
 }
 

@@ -12,6 +12,7 @@
 #include "cli/help.h"
 #include "cli/inspect.h"
 #include "cli/interrupt.h"
+#include "cli/report.h"
 #include "cli/run.h"
 #include "cli/text.h"
 #include "cli/tune.h"
@@ -74,6 +75,8 @@ int main_command(int argc, char** argv) {
     eval_options.command = command_line(argc, argv);
     add_eval_command(app, eval_options);
     add_bench_command(app, bench_options);
+    ReportOptions report_options;
+    add_report_command(app, report_options);
 
     try {
         // CLI11 takes the arguments from the back of the vector.
@@ -88,6 +91,7 @@ int main_command(int argc, char** argv) {
     if (app.got_subcommand("tune")) return tune_command(tune_options);
     if (app.got_subcommand("eval")) return eval_options.chosen();
     if (app.got_subcommand("bench")) return bench_command(bench_options);
+    if (app.got_subcommand("report")) return report_command(report_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }
 

@@ -100,7 +100,7 @@ void Compare::ask(const Sample& sample, const Asking& asking, Row& row) const {
     row.n_predicted = own.n_tokens;
 }
 
-std::vector<Table> Compare::tables(const std::vector<Row>& rows) const {
+std::vector<Table> compare_tables(const std::vector<Row>& rows) {
     Table agreement = table_of(rows, "The most likely token is FullKV's, in % of answer tokens and of whole answers",
                                [](const Row&) { return "tokens"; });
     Table divergence = agreement;

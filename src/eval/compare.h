@@ -11,6 +11,9 @@
 
 namespace fastkv::eval {
 
+/// Agreement over all tokens and over whole answers; divergence over all tokens.
+std::vector<Table> compare_tables(const std::vector<Row>& rows);
+
 class Compare : public DocumentQuestions {
   public:
     using DocumentQuestions::DocumentQuestions;
@@ -22,8 +25,7 @@ class Compare : public DocumentQuestions {
     /// divergence KL(FullKV || method) in nats at every token, and "agrees", whether the most likely token is the same.
     void ask(const Sample& sample, const Asking& asking, Row& row) const override;
 
-    /// Agreement over all tokens and over whole answers; divergence over all tokens.
-    std::vector<Table> tables(const std::vector<Row>& rows) const override;
+    std::vector<Table> tables(const std::vector<Row>& rows) const override { return compare_tables(rows); }
 
     /// answers.md: every question with FullKV's answer and the others beside it.
     std::vector<std::pair<std::string, std::string>> files(const std::vector<Row>& rows) const override;

@@ -6,7 +6,7 @@
 
 namespace fastkv::eval {
 
-std::vector<JsonLine> json_lines(std::string_view content, const std::string& name) {
+std::vector<JsonLine> json_lines(std::string_view content, const std::string& name, const OnBadLine& on_bad_line) {
     std::vector<JsonLine> lines;
     for (int number = 1; !content.empty(); ++number) {
         const size_t end = std::min(content.find('\n'), content.size());
@@ -15,7 +15,12 @@ std::vector<JsonLine> json_lines(std::string_view content, const std::string& na
         if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
         JsonLine line{name + ": line " + std::to_string(number), {}};
         line.json = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-        if (!line.json.is_object()) fail(line.where + " is not a JSON object");
+        if (!line.json.is_object()) {
+            const std::string problem = line.where + " is not a JSON object";
+            if (!on_bad_line) fail(problem);
+            on_bad_line(problem);
+            continue;
+        }
         lines.push_back(std::move(line));
     }
     return lines;

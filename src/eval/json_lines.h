@@ -1,6 +1,7 @@
 // Files of one JSON object a line.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -13,9 +14,12 @@ struct JsonLine {
     nlohmann::ordered_json json;
 };
 
-/// All lines that are not blank. Throws Error(failure), "NAME: line N is not a JSON object", for the first that is
-/// none.
-std::vector<JsonLine> json_lines(std::string_view content, const std::string& name);
+/// Is told what is wrong with a line: "NAME: line N is not a JSON object".
+using OnBadLine = std::function<void(const std::string&)>;
+
+/// All lines that are not blank. One that is no JSON object is left out if `on_bad_line` returns; without it Error
+/// (failure) is thrown.
+std::vector<JsonLine> json_lines(std::string_view content, const std::string& name, const OnBadLine& on_bad_line = {});
 
 /// The string under `key`; "" where there is none. Throws Error(failure) where something else is.
 std::string text_at(const JsonLine& line, const char* key);

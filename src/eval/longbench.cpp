@@ -189,11 +189,11 @@ double LongBench::score(const Sample& sample, const std::string& prediction) con
     return longbench_score(find_longbench_set(sample.task), prediction, sample.references, all_classes);
 }
 
-std::vector<Table> LongBench::tables(const std::vector<Row>& rows) const {
+std::vector<Table> longbench_tables(const std::vector<Row>& rows, bool by_length) {
     std::vector<Table> tables = {by_sets(rows, "")};
     const int n_set = int(tables[0].columns.size()) - (tables[0].columns.size() > 1 ? 1 : 0);
     if (n_set > 1) tables.push_back(by_groups(tables[0], n_set));
-    if (!params_.by_length) return tables;
+    if (!by_length) return tables;
     const char* parts[] = {"Under 4,000 words", "4,000 to 7,999 words", "8,000 words and more"};
     for (int part = 0; part < 3; ++part) {
         std::vector<Row> own;

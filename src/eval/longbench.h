@@ -27,6 +27,10 @@ struct LongBenchParams {
     bool by_length = false;         ///< LongBench-E: tables by the words of the context
 };
 
+/// By set, with the plain mean; by group, with the mean over groups that FastKV's paper prints as its average; with
+/// `by_length` by set in three tables more.
+std::vector<Table> longbench_tables(const std::vector<Row>& rows, bool by_length);
+
 class LongBench : public Evaluation {
   public:
     /// Throws Error(failure) naming file and line where the data is malformed.
@@ -37,9 +41,9 @@ class LongBench : public Evaluation {
     std::vector<SampleInfo> samples() const override;  ///< the first of every set, then the second of every set, ...
     Sample make(size_t index) const override;
     double score(const Sample& sample, const std::string& prediction) const override;
-    /// By set, with the plain mean; by group, with the mean over groups that FastKV's paper prints as its average; with
-    /// `by_length` by set in three tables more.
-    std::vector<Table> tables(const std::vector<Row>& rows) const override;
+    std::vector<Table> tables(const std::vector<Row>& rows) const override {
+        return longbench_tables(rows, params_.by_length);
+    }
 
   private:
     struct Question {

@@ -3,15 +3,14 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
-#include <cstdio>
 #include <set>
 #include <sstream>
 
-#include "eval/heat_map.h"
 #include "eval/prompt.h"
 #include "eval/random.h"
 #include "eval/string_match.h"
 #include "fastkv/error.h"
+#include "text/format.h"
 
 namespace fastkv::eval {
 
@@ -80,30 +79,6 @@ size_t index_in(const std::vector<T>& values, const T& value) {
     return size_t(std::find(values.begin(), values.end(), value) - values.begin());
 }
 
-HeatMap heat_map_of(const std::vector<Row>& rows, const std::string& setting, const std::string& name) {
-    HeatMap map;
-    std::set<int> lengths, depths;
-    std::vector<double> scores;
-    for (const Row& row : rows) {
-        if (row.setting != setting) continue;
-        lengths.insert(row.length);
-        depths.insert(int(row.depth));
-        if (!row.failed()) scores.push_back(row.score);
-    }
-    map.lengths.assign(lengths.begin(), lengths.end());
-    map.depths.assign(depths.begin(), depths.end());
-    map.scores.assign(depths.size(), std::vector<std::optional<double>>(lengths.size()));
-    for (const Row& row : rows) {
-        if (row.setting != setting || row.failed()) continue;
-        map.scores[index_in(map.depths, int(row.depth))][index_in(map.lengths, row.length)] = row.score;
-    }
-    char mean[32];
-    std::snprintf(mean, sizeof mean, "%.3f", mean_of(scores).mean);
-    map.title = name + ": mean " + mean;
-    map.note = setting;
-    return map;
-}
-
 // "heat-map-fastkv-retain-rate-0.2" of "fastkv --retain-rate 0.2".
 std::string file_name(const std::string& name) {
     std::string file = "heat-map-";
@@ -144,6 +119,37 @@ double word_overlap(const std::string& response, const std::string& expected) {
     const std::set<std::string> said = words_of(response), wanted = words_of(expected);
     const auto n = std::count_if(wanted.begin(), wanted.end(), [&](auto& word) { return said.count(word) > 0; });
     return wanted.empty() ? 0 : double(n) / double(wanted.size());
+}
+
+std::vector<Table> needle_tables(const std::vector<Row>& rows) {
+    std::set<int> lengths;
+    for (const Row& row : rows) lengths.insert(row.length);
+    std::vector<std::string> columns;
+    for (const int length : lengths) columns.push_back(std::to_string(length));
+    return {table_of(
+        rows, "", [](const Row& row) { return std::to_string(row.length); }, columns)};
+}
+
+plot::HeatMap needle_heat_map(const std::vector<Row>& rows, const std::string& setting, const std::string& name) {
+    plot::HeatMap map;
+    std::set<int> lengths, depths;
+    std::vector<double> scores;
+    for (const Row& row : rows) {
+        if (row.setting != setting) continue;
+        lengths.insert(row.length);
+        depths.insert(int(row.depth));
+        if (!row.failed()) scores.push_back(row.score);
+    }
+    map.lengths.assign(lengths.begin(), lengths.end());
+    map.depths.assign(depths.begin(), depths.end());
+    map.scores.assign(depths.size(), std::vector<std::optional<double>>(lengths.size()));
+    for (const Row& row : rows) {
+        if (row.setting != setting || row.failed()) continue;
+        map.scores[index_in(map.depths, int(row.depth))][index_in(map.lengths, row.length)] = row.score;
+    }
+    map.title = name + text::format(": mean %.3f", mean_of(scores).mean);
+    map.note = setting;
+    return map;
 }
 
 Needle::Needle(Model model, NeedleParams params, const std::string& haystack)
@@ -214,21 +220,12 @@ double Needle::score(const Sample&, const std::string& prediction) const {
     return word_overlap(prediction, needle_answer);
 }
 
-std::vector<Table> Needle::tables(const std::vector<Row>& rows) const {
-    std::set<int> lengths;
-    for (const Row& row : rows) lengths.insert(row.length);
-    std::vector<std::string> columns;
-    for (const int length : lengths) columns.push_back(std::to_string(length));
-    return {table_of(
-        rows, "", [](const Row& row) { return std::to_string(row.length); }, columns)};
-}
-
 std::vector<std::pair<std::string, std::string>> Needle::files(const std::vector<Row>& rows) const {
     std::vector<std::pair<std::string, std::string>> files = {{"cells.json", cells_json(rows)}};
     for (const auto& [setting, name] : setting_names(rows)) {
-        const HeatMap map = heat_map_of(rows, setting, name);
-        files.emplace_back(file_name(name) + ".svg", draw_heat_map(map, /*png=*/false));
-        if (can_draw_png()) files.emplace_back(file_name(name) + ".png", draw_heat_map(map, /*png=*/true));
+        const plot::HeatMap map = needle_heat_map(rows, setting, name);
+        files.emplace_back(file_name(name) + ".svg", draw_heat_map(map, plot::Target::svg));
+        if (plot::can_draw_png()) files.emplace_back(file_name(name) + ".png", draw_heat_map(map, plot::Target::png));
     }
     return files;
 }

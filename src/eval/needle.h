@@ -7,6 +7,7 @@
 
 #include "eval/evaluation.h"
 #include "fastkv/model.h"
+#include "plot/heat_map.h"
 
 namespace fastkv::eval {
 
@@ -38,6 +39,12 @@ std::vector<Token> insert_needle(std::vector<Token> context, const std::vector<T
 /// The share of the words of `expected` (split at white space, in lower case, each once) that `response` has.
 double word_overlap(const std::string& response, const std::string& expected);
 
+/// A column per length, and their mean.
+std::vector<Table> needle_tables(const std::vector<Row>& rows);
+
+/// Every cell of a setting, called by its short name.
+plot::HeatMap needle_heat_map(const std::vector<Row>& rows, const std::string& setting, const std::string& name);
+
 class Needle : public Evaluation {
   public:
     /// `haystack` is repeated where it is too short; it is never empty.
@@ -48,7 +55,7 @@ class Needle : public Evaluation {
     std::vector<SampleInfo> samples() const override;
     Sample make(size_t index) const override;
     double score(const Sample& sample, const std::string& prediction) const override;
-    std::vector<Table> tables(const std::vector<Row>& rows) const override;
+    std::vector<Table> tables(const std::vector<Row>& rows) const override { return needle_tables(rows); }
     std::vector<std::pair<std::string, std::string>> files(const std::vector<Row>& rows) const override;
 
   private:

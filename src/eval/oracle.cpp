@@ -1,9 +1,9 @@
 #include "eval/oracle.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "eval/divergence.h"
-#include "eval/line_plot.h"
 
 namespace fastkv::eval {
 
@@ -68,6 +68,12 @@ std::vector<double> curve_of(const std::vector<const Row*>& rows, const char* ke
     return sums;
 }
 
+std::vector<plot::ChartPoint> points_of(const std::vector<double>& values) {
+    std::vector<plot::ChartPoint> points;
+    for (size_t i = 0; i < values.size(); ++i) points.push_back({double(i), values[i]});
+    return points;
+}
+
 }  // namespace
 
 const Oracle::FullAnswer& Oracle::full_answer(const Sample& sample, const Asking& asking) const {
@@ -121,7 +127,7 @@ void Oracle::ask(const Sample& sample, const Asking& asking, Row& row) const {
     row.kv_cache_bytes = session.memory().kv_cache_bytes;
 }
 
-std::vector<Table> Oracle::tables(const std::vector<Row>& rows) const {
+std::vector<Table> oracle_tables(const std::vector<Row>& rows) {
     Table table = table_of(rows, "Share of the answer's attention that falls on what is kept, in %, mean over layers",
                            [](const Row&) { return "kept"; });
     table.columns = {"kept", "best choice", "with the first tokens", "propagated, in the layers above"};
@@ -136,19 +142,31 @@ std::vector<Table> Oracle::tables(const std::vector<Row>& rows) const {
     return {table};
 }
 
-std::vector<std::pair<std::string, std::string>> Oracle::files(const std::vector<Row>& rows) const {
-    LinePlot plot{.title = "Share of the answer's attention on what each layer keeps",
-                  .notes = {"thin: the same number of tokens, chosen by the attention itself"},
-                  .x_name = "layer",
-                  .lines = {}};
+plot::Chart oracle_chart(const std::vector<Row>& rows) {
+    plot::Chart chart{.title = "", .x = {}, .y = plot::percent_axis(""), .lines = {}};
+    int n_layer = 0, n_line = 0;
     for (const auto& [setting, name] : setting_names(rows)) {
         const auto own = rows_of_setting(rows, setting);
         if (own.empty() || own[0]->method == "fullkv") continue;
-        plot.lines.push_back({name, curve_of(own, "kept"), curve_of(own, "best")});
+        const plot::Paint paint = plot::Paint::series(n_line);
+        const bool dashed = n_line++ / plot::n_series % 2 == 1;  // the second line of its colour
+        chart.lines.push_back({"", paint, points_of(curve_of(own, "best")), 0.8, dashed});
+        chart.lines.push_back({name, paint, points_of(curve_of(own, "kept")), 2.2, dashed});
+        n_layer = std::max(n_layer, int(chart.lines.back().points.size()));
     }
-    if (plot.lines.empty()) return {};
-    std::vector<std::pair<std::string, std::string>> files = {{"layers.svg", draw_line_plot(plot, false)}};
-    if (can_draw_png()) files.emplace_back("layers.png", draw_line_plot(plot, true));
+    chart.x = plot::counting_axis("layer", n_layer);
+    return chart;
+}
+
+std::vector<std::pair<std::string, std::string>> Oracle::files(const std::vector<Row>& rows) const {
+    const plot::Chart chart = oracle_chart(rows);
+    if (chart.lines.empty()) return {};
+    const auto draw = [&](plot::Target target) {
+        return draw_charts("Share of the answer's attention on what each layer keeps",
+                           {"thin: the same number of tokens, chosen by the attention itself"}, {chart}, target);
+    };
+    std::vector<std::pair<std::string, std::string>> files = {{"layers.svg", draw(plot::Target::svg)}};
+    if (plot::can_draw_png()) files.emplace_back("layers.png", draw(plot::Target::png));
     return files;
 }
 

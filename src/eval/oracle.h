@@ -10,8 +10,15 @@
 
 #include "eval/attention_share.h"
 #include "eval/document_questions.h"
+#include "plot/chart.h"
 
 namespace fastkv::eval {
+
+/// The shares that are kept, that could have been, and that went on.
+std::vector<Table> oracle_tables(const std::vector<Row>& rows);
+
+/// The share over the layers, a line for each setting but FullKV, and a thin one for the best choice of as many tokens.
+plot::Chart oracle_chart(const std::vector<Row>& rows);
 
 class Oracle : public DocumentQuestions {
   public:
@@ -26,7 +33,7 @@ class Oracle : public DocumentQuestions {
     /// tokens go on, its number, theirs, and the share that they have of the attention in all layers above.
     void ask(const Sample& sample, const Asking& asking, Row& row) const override;
 
-    std::vector<Table> tables(const std::vector<Row>& rows) const override;
+    std::vector<Table> tables(const std::vector<Row>& rows) const override { return oracle_tables(rows); }
 
     /// layers.svg, and as PNG where there is cairo: the share over the layers, one line a setting.
     std::vector<std::pair<std::string, std::string>> files(const std::vector<Row>& rows) const override;

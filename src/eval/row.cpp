@@ -28,6 +28,10 @@ T take(Json& json, const char* key) {
     return value;
 }
 
+}  // namespace
+
+std::string key_of(const std::string& setting, const std::string& sample_id) { return setting + "\n" + sample_id; }
+
 Row row_of(Json json) {
     Row row;
     row.id = take<std::string>(json, "id");
@@ -52,10 +56,6 @@ Row row_of(Json json) {
     row.more = std::move(json);
     return row;
 }
-
-}  // namespace
-
-std::string key_of(const std::string& setting, const std::string& sample_id) { return setting + "\n" + sample_id; }
 
 std::string row_json(const Row& row) {
     Json json;

@@ -41,6 +41,9 @@ std::string key_of(const std::string& setting, const std::string& sample_id);
 /// As one line of JSON, without its newline.
 std::string row_json(const Row& row);
 
+/// What row_json() wrote, read back. Throws Json::exception where it is no row.
+Row row_of(Json json);
+
 /// The rows of a file called `name`. Throws Error(failure) that names the line where one is no row.
 std::vector<Row> rows_of(std::string_view content, const std::string& name);
 

@@ -136,7 +136,7 @@ double RulerBase::score(const Sample& sample, const std::string& prediction) con
     return ruler_score(sample.task, prediction, sample.references);
 }
 
-std::vector<Table> RulerBase::tables(const std::vector<Row>& rows) const {
+std::vector<Table> ruler_tables(const std::vector<Row>& rows) {
     std::map<int, std::vector<Row>> by_length;
     for (const Row& row : rows) by_length[row.length].push_back(row);
     std::vector<Table> tables;

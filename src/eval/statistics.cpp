@@ -83,6 +83,30 @@ Interval paired_difference(const Tally& tally) {
     return {std::max(-1.0, difference - half), std::min(1.0, difference + half)};
 }
 
+Mean mean_difference(const std::vector<std::vector<double>>& groups) {
+    Mean all{.n = 0, .mean = 0, .interval = {-1, 1}};
+    double squares = 0, inverse = 0;
+    int n_groups = 0;
+    for (const std::vector<double>& group : groups) n_groups += group.empty() ? 0 : 1;
+    for (const std::vector<double>& group : groups) {
+        if (group.empty()) continue;
+        const double weight = 1.0 / (n_groups * double(group.size()));
+        all.n += int(group.size());
+        inverse += 1.0 / double(group.size());
+        for (const double difference : group) {
+            all.mean += weight * difference;
+            squares += weight * difference * difference;
+        }
+    }
+    if (n_groups == 0) return all;
+    // One prompt more that is lost, and one that is gained, as in paired_difference().
+    const double n = n_groups * n_groups / inverse;
+    const double centre = all.mean * n / (n + 2), square = (squares * n + 2) / (n + 2);
+    const double half = z_two_sided * std::sqrt((square - centre * centre) / (n + 2));
+    all.interval = {std::max(-1.0, centre - half), std::min(1.0, centre + half)};
+    return all;
+}
+
 bool within_noise(const Tally& tally) {
     return tally.lost - tally.gained <= z_one_sided * std::sqrt(double(tally.lost + tally.gained));
 }

@@ -55,6 +55,11 @@ struct Tally {
 /// they differ (Bonett and Price 2012, adjusted Wald).
 Interval paired_difference(const Tally& tally);
 
+/// The same for scores that are not all right or wrong, and for the mean over groups that weigh alike however many
+/// differences they have: as if it were so many single ones as have the same standard error. Of one group of
+/// differences of -1, 0 and 1 it is paired_difference()'s interval.
+Mean mean_difference(const std::vector<std::vector<double>>& groups);
+
 /// True where what FullKV answers more could be chance: lost - gained <= 1.645 sqrt(lost + gained), McNemar's test at
 /// 5 %, one-sided. Two prompts lost and none gained pass, three do not.
 bool within_noise(const Tally& tally);

@@ -4,11 +4,13 @@
 #include <cstdio>
 #include <map>
 
-#include "eval/format.h"
+#include "text/format.h"
 
 namespace fastkv::eval {
 
 namespace {
+
+using text::format;
 
 int index_in(std::vector<std::string>& names, const std::string& name) {
     const auto found = std::find(names.begin(), names.end(), name);

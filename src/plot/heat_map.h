@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "eval/canvas.h"
+#include "plot/canvas.h"
 
-namespace fastkv::eval {
+namespace fastkv::plot {
 
 struct HeatMap {
     std::string title;         ///< "fastkv: mean 0.87"
@@ -18,10 +18,10 @@ struct HeatMap {
     std::vector<std::vector<std::optional<double>>> scores;
 };
 
-/// Red is 0, yellow a half, green 1. `png`: where can_draw_png(), else as SVG.
-std::string draw_heat_map(const HeatMap& map, bool png);
+/// Red is 0, yellow a half, green 1.
+std::string draw_heat_map(const HeatMap& map, Target target);
 
 /// The colour of a score.
 Color score_color(double score);
 
-}  // namespace fastkv::eval
+}  // namespace fastkv::plot

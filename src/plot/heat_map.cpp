@@ -1,36 +1,34 @@
-#include "eval/heat_map.h"
+#include "plot/heat_map.h"
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <cstdio>
 #include <string>
 
-namespace fastkv::eval {
+#include "text/format.h"
+
+namespace fastkv::plot {
 
 namespace {
 
 // In pixels.
 constexpr double cell_height = 34, gap = 1, left = 76, right = 92, bottom = 62, title_height = 46, note_height = 15,
-                 note_letter = 6;
+                 note_letter = 6, title_letter = 9;
 constexpr Color cell_ink{0.1, 0.1, 0.1}, no_score{0.8, 0.8, 0.8};
 
 std::string length_text(int length) {
     return length % 1000 == 0 ? std::to_string(length / 1000) + "K" : std::to_string(length);
 }
 
-std::string score_text(double score) {
-    char text[16];
-    std::snprintf(text, sizeof text, "%.2f", score);
-    return text;
-}
+std::string score_text(double score) { return text::format("%.2f", score); }
 
 double cell_width_of(const HeatMap& map) {
     return std::clamp(640.0 / double(std::max<size_t>(1, map.lengths.size())), 44.0, 120.0);
 }
 
 double width_of(const HeatMap& map) {
-    return std::max(left + cell_width_of(map) * double(map.lengths.size()) + right, 620.0);
+    const double grid = left + cell_width_of(map) * double(map.lengths.size()) + right;
+    const double title = left + title_letter * double(map.title.size());
+    return std::max({grid, title, map.note.empty() ? 0 : 620.0});
 }
 
 // Lines that fit the picture's width.
@@ -72,24 +70,31 @@ void draw_cells(Canvas& canvas, const Layout& at, const HeatMap& map) {
     for (size_t row = 0; row < at.n_rows; ++row) {
         for (size_t column = 0; column < at.n_columns; ++column) {
             const std::optional<double> score = map.scores[row][column];
+            const std::string shown = score ? score_text(*score) : "–";
+            canvas.begin_group(text::format("%d tokens, depth %d %%: %s", map.lengths[column], map.depths[row],
+                                            score ? shown.c_str() : "no score"));
             canvas.rectangle(at.x(column), at.y(row), at.cell_width - gap, cell_height - gap,
                              score ? score_color(*score) : no_score);
-            canvas.text(at.x(column) + at.cell_width / 2, at.y(row) + cell_height / 2 + 4, 11, Anchor::middle,
-                        score ? score_text(*score) : "–", cell_ink);
+            canvas.text(at.x(column) + at.cell_width / 2, at.y(row) + cell_height / 2 + 4, shown,
+                        {.size = 11, .anchor = Anchor::middle, .paint = cell_ink});
+            canvas.end_group();
         }
     }
 }
 
 void draw_axes(Canvas& canvas, const Layout& at, const HeatMap& map) {
     for (size_t row = 0; row < at.n_rows; ++row) {
-        canvas.text(left - 8, at.y(row) + cell_height / 2 + 4, 12, Anchor::end, std::to_string(map.depths[row]));
+        canvas.text(left - 8, at.y(row) + cell_height / 2 + 4, std::to_string(map.depths[row]),
+                    {.anchor = Anchor::end});
     }
     for (size_t column = 0; column < at.n_columns; ++column) {
-        canvas.text(at.x(column) + at.cell_width / 2, at.y(at.n_rows) + 18, 12, Anchor::middle,
-                    length_text(map.lengths[column]));
+        canvas.text(at.x(column) + at.cell_width / 2, at.y(at.n_rows) + 18, length_text(map.lengths[column]),
+                    {.anchor = Anchor::middle});
     }
-    canvas.text((left + at.x(at.n_columns)) / 2, at.y(at.n_rows) + 42, 13, Anchor::middle, "length (tokens)");
-    canvas.text(24, (at.top + at.y(at.n_rows)) / 2, 13, Anchor::middle, "depth (%)", {}, /*turned=*/true);
+    canvas.text((left + at.x(at.n_columns)) / 2, at.y(at.n_rows) + 42, "length (tokens)",
+                {.size = 13, .anchor = Anchor::middle});
+    canvas.text(24, (at.top + at.y(at.n_rows)) / 2, "depth (%)",
+                {.size = 13, .anchor = Anchor::middle, .turned = true});
 }
 
 void draw_scale(Canvas& canvas, const Layout& at) {
@@ -101,7 +106,7 @@ void draw_scale(Canvas& canvas, const Layout& at) {
                          score_color(1 - (i + 0.5) / n_steps));
     }
     for (const double score : {0.0, 0.5, 1.0}) {
-        canvas.text(x + 20, at.top + height * n_steps * (1 - score) + 4, 11, Anchor::start, score_text(score));
+        canvas.text(x + 20, at.top + height * n_steps * (1 - score) + 4, score_text(score), {.size = 11});
     }
 }
 
@@ -121,12 +126,12 @@ Color score_color(double score) {
     return {a.red + share * (b.red - a.red), a.green + share * (b.green - a.green), a.blue + share * (b.blue - a.blue)};
 }
 
-std::string draw_heat_map(const HeatMap& map, bool png) {
+std::string draw_heat_map(const HeatMap& map, Target target) {
     const Layout at(map);
-    const auto canvas = png && can_draw_png() ? png_canvas(at.width, at.height()) : svg_canvas(at.width, at.height());
-    canvas->text(left, 30, 16, Anchor::start, map.title);
+    const auto canvas = make_canvas(target, at.width, at.height(), map.title);
+    canvas->text(left, 30, map.title, {.size = 16});
     for (size_t i = 0; i < at.notes.size(); ++i) {
-        canvas->text(left, title_height + note_height * double(i), 10, Anchor::start, at.notes[i]);
+        canvas->text(left, title_height + note_height * double(i), at.notes[i], {.size = 10});
     }
     draw_cells(*canvas, at, map);
     draw_axes(*canvas, at, map);
@@ -134,4 +139,4 @@ std::string draw_heat_map(const HeatMap& map, bool png) {
     return canvas->finish();
 }
 
-}  // namespace fastkv::eval
+}  // namespace fastkv::plot

@@ -3,8 +3,8 @@
 
 #include <string>
 
-namespace fastkv::eval {
+namespace fastkv::text {
 
 [[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
 
-}  // namespace fastkv::eval
+}  // namespace fastkv::text

@@ -1,0 +1,42 @@
+// What settings are called in a part of the page, and what they are drawn in: a method has one colour everywhere.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plot/chart.h"
+#include "report/results.h"
+
+namespace fastkv::report {
+
+struct SettingLook {
+    std::string name;     ///< short, as fastkv eval writes it
+    plot::Paint paint;    ///< a method has one colour, FullKV that of the text
+    plot::Marker marker;  ///< settings of one method differ in it
+    bool dashed;
+};
+
+class SettingNames {
+  public:
+    explicit SettingNames(const Evaluation& evaluation);
+    explicit SettingNames(const Bench& bench);
+
+    const SettingLook& look(const std::string& setting) const { return looks_.at(setting); }
+    const std::string& name(const std::string& setting) const { return look(setting).name; }
+
+    /// All settings, in the order of their methods.
+    const std::vector<std::string>& settings() const { return settings_; }
+
+    /// Where a setting stands in that order.
+    size_t place(const std::string& setting) const;
+
+  private:
+    void add(const std::string& setting);
+    void name_all();
+
+    std::vector<std::string> settings_;
+    std::map<std::string, SettingLook> looks_;
+};
+
+}  // namespace fastkv::report
