@@ -1,10 +1,10 @@
 // printf into a string.
 #pragma once
 
-#include <string>
+#include "text/format.h"
 
 namespace fastkv::eval {
 
-[[gnu::format(printf, 1, 2)]] std::string format(const char* pattern, ...);
+using text::format;
 
 }  // namespace fastkv::eval

@@ -1,10 +1,7 @@
 // UTF-8 after the table "Well-Formed UTF-8 Byte Sequences" of the Unicode standard (3.9).
-#include "cli/text.h"
+#include "text/utf8.h"
 
-#include <array>
-#include <cstdio>
-
-namespace fastkv::cli {
+namespace fastkv::text {
 
 namespace {
 
@@ -82,26 +79,4 @@ std::string Utf8Stream::finish() {
     return rest;
 }
 
-std::string bytes_text(uint64_t bytes) {
-    static constexpr std::array units = {"B", "KiB", "MiB", "GiB", "TiB"};
-    double value = double(bytes);
-    size_t unit = 0;
-    while (value >= 1024 && unit + 1 < units.size()) value /= 1024, ++unit;
-    return format(unit == 0 || value >= 100 ? "%.0f %s" : "%.1f %s", value, units[unit]);
-}
-
-std::string count_text(int64_t count) {
-    std::string digits = std::to_string(count < 0 ? -count : count);
-    for (int at = int(digits.size()) - 3; at > 0; at -= 3) digits.insert(size_t(at), 1, ',');
-    if (count < 0) digits.insert(digits.begin(), '-');
-    return digits;
-}
-
-std::string seconds_text(double seconds) {
-    if (seconds < 10) return format("%.2f s", seconds);
-    if (seconds < 100) return format("%.1f s", seconds);
-    const auto whole = int64_t(seconds + 0.5);
-    return format("%lld min %lld s", static_cast<long long>(whole / 60), static_cast<long long>(whole % 60));
-}
-
-}  // namespace fastkv::cli
+}  // namespace fastkv::text

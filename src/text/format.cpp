@@ -1,9 +1,9 @@
-#include "eval/format.h"
+#include "text/format.h"
 
 #include <cstdarg>
 #include <cstdio>
 
-namespace fastkv::eval {
+namespace fastkv::text {
 
 std::string format(const char* pattern, ...) {
     std::va_list arguments, again;
@@ -17,4 +17,4 @@ std::string format(const char* pattern, ...) {
     return text;
 }
 
-}  // namespace fastkv::eval
+}  // namespace fastkv::text
