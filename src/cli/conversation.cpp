@@ -4,9 +4,17 @@
 
 #include "cli/input_text.h"
 #include "fastkv/error.h"
-#include "text/continuation.h"
 
 namespace fastkv::cli {
+
+namespace {
+
+std::string trimmed(const std::string& text) {
+    const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
+    return first == std::string::npos ? "" : text.substr(first, last - first + 1);
+}
+
+}  // namespace
 
 Conversation::Conversation(const Model& model, std::string system, std::string document)
     : model_(model), document_(std::move(document)) {
@@ -27,8 +35,7 @@ Conversation::Turn Conversation::turn(const std::string& question) const {
     std::vector<ChatMessage> messages = messages_;
     messages.push_back({"user", empty() ? join_message(document_, question) : question});
     Turn turn{.question = question, .text = model_.chat_prompt(messages)};
-    std::string rest;
-    if (!read_.empty()) rest = text::unread_text(turn.text, read_, messages_.back().content).value_or("");
+    const std::string rest = read_.empty() ? "" : unread_text(turn.text);
     turn.from_start = rest.empty();
     turn.rewritten = turn.from_start && !read_.empty();
     if (turn.from_start) {
@@ -39,6 +46,19 @@ Conversation::Turn Conversation::turn(const std::string& question) const {
     const std::vector<Token> added = model_.tokenize(rest, /*add_special=*/false, /*parse_special=*/true);
     turn.tokens.insert(turn.tokens.end(), added.begin(), added.end());
     return turn;
+}
+
+/// What `text` adds to what was read and answered: it begins with what ends the answer. Empty where the template
+/// renders the turns before otherwise than they were read. Templates may strip an answer's white space.
+std::string Conversation::unread_text(const std::string& text) const {
+    if (!text.starts_with(read_)) return "";
+    const std::string& answer = messages_.back().content;
+    const std::string rest = text.substr(read_.size());
+    if (rest.starts_with(answer)) return rest.substr(answer.size());
+    const std::string stripped = trimmed(answer);
+    const size_t first = rest.find_first_not_of(" \t\r\n");
+    if (first == std::string::npos || rest.compare(first, stripped.size(), stripped) != 0) return "";
+    return rest.substr(first + stripped.size());
 }
 
 void Conversation::add(const Turn& turn, const std::string& answer, std::vector<Token> unread) {

@@ -40,6 +40,8 @@ class Conversation {
     std::string transcript() const;
 
   private:
+    std::string unread_text(const std::string& text) const;
+
     const Model& model_;
     std::string document_;
     std::vector<ChatMessage> messages_;  // all that was said, the system's message first

@@ -13,6 +13,7 @@
 #include "cli/inspect.h"
 #include "cli/interrupt.h"
 #include "cli/run.h"
+#include "cli/serve.h"
 #include "cli/text.h"
 #include "cli/tune.h"
 
@@ -74,6 +75,8 @@ int main_command(int argc, char** argv) {
     eval_options.command = command_line(argc, argv);
     add_eval_command(app, eval_options);
     add_bench_command(app, bench_options);
+    ServeOptions serve_options;
+    add_serve_command(app, serve_options);
 
     try {
         // CLI11 takes the arguments from the back of the vector.
@@ -87,6 +90,7 @@ int main_command(int argc, char** argv) {
     if (app.got_subcommand("chat")) return chat(chat_options);
     if (app.got_subcommand("tune")) return tune_command(tune_options);
     if (app.got_subcommand("eval")) return eval_options.chosen();
+    if (app.got_subcommand("serve")) return serve(serve_options);
     if (app.got_subcommand("bench")) return bench_command(bench_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);
 }

@@ -11,9 +11,9 @@ namespace fastkv::server {
 struct ApiError {
     int status = 400;
     std::string message;
-    std::string param = {};        ///< the field that is wrong, "" where it is none
-    int retry_after = 0;           ///< seconds after which to try again; 0: not said
-    std::string allow = {};        ///< of a 405: the methods that there are
+    std::string param = {};  ///< the field that is wrong, "" where it is none
+    int retry_after = 0;     ///< seconds after which to try again; 0: not said
+    std::string allow = {};  ///< of a 405: the methods that there are
 };
 
 /// What a function came to: a value, or why there is none.

@@ -220,14 +220,14 @@ HttpServer::HttpServer(const std::string& host, int port, const HttpLimits& limi
     : shared_(std::make_unique<Shared>(handler, limits)) {
     const int fd = open_listener(host, port);
     port_ = port_of(fd);
-    daemon_ = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ERROR_LOG, 0, nullptr,
-        nullptr, on_request, shared_.get(),               //
-        MHD_OPTION_EXTERNAL_LOGGER, ignore_log, nullptr,  // the first, so that it sees all
-        MHD_OPTION_LISTEN_SOCKET, fd,                     //
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, nullptr, MHD_OPTION_CONNECTION_LIMIT, limits.max_connections,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, limits.max_headers, MHD_OPTION_CONNECTION_TIMEOUT, limits.idle_seconds,
-        MHD_OPTION_END);
+    daemon_ = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
+                                   MHD_USE_ERROR_LOG,
+                               0, nullptr, nullptr, on_request, shared_.get(),   //
+                               MHD_OPTION_EXTERNAL_LOGGER, ignore_log, nullptr,  // the first, so that it sees all
+                               MHD_OPTION_LISTEN_SOCKET, fd,                     //
+                               MHD_OPTION_NOTIFY_COMPLETED, on_completed, nullptr, MHD_OPTION_CONNECTION_LIMIT,
+                               limits.max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, limits.max_headers,
+                               MHD_OPTION_CONNECTION_TIMEOUT, limits.idle_seconds, MHD_OPTION_END);
     if (daemon_) return;
     close(fd);
     fail("cannot start the HTTP server on " + host + " port " + std::to_string(port));

@@ -23,8 +23,8 @@ struct HttpLimits {
 };
 
 struct HttpRequest {
-    std::string method;  ///< "GET"
-    std::string path;    ///< without what follows a question mark
+    std::string method;         ///< "GET"
+    std::string path;           ///< without what follows a question mark
     std::string authorization;  ///< the header's value, "" without one
     std::string x_api_key;      ///< the same
     std::string body;
@@ -72,8 +72,9 @@ class HttpServer {
     /// Requests being handled or answered.
     int n_active() const;
 
+    struct Shared;  ///< what the library's callbacks see; not part of the interface
+
   private:
-    struct Shared;  // what the library's callbacks see
     std::unique_ptr<Shared> shared_;
     MHD_Daemon* daemon_ = nullptr;
     int port_ = 0;

@@ -105,7 +105,6 @@ void read_common(Fields& fields, AnswerRequest& request, const Defaults& default
     request.max_tokens = max_tokens_of(fields, defaults.n_predict);
     request.stop = stop_of(fields);
     request.stream = fields.flag("stream", false);
-    request.cache_prompt = fields.flag("cache_prompt", true);
     read_method(fields, request, defaults.method);
     if (const json* options = fields.find("stream_options")) {
         if (!options->is_object()) return fields.refuse("stream_options", "must be an object");
@@ -180,17 +179,22 @@ std::vector<PromptInput> prompts_of(Fields& fields, int n_vocab) {
     const json* prompt = fields.find("prompt");
     if (!prompt) fields.refuse("prompt", expected);
     if (!prompt) return {};
-    if (prompt->is_string()) return {prompt->get<std::string>()};
     std::vector<Token> tokens;
-    if (prompt->is_array() && !prompt->empty() && read_tokens(*prompt, n_vocab, tokens)) return {tokens};
-
     std::vector<PromptInput> prompts;
+    if (prompt->is_string()) {
+        prompts.push_back({.text = prompt->get<std::string>()});
+        return prompts;
+    }
+    if (prompt->is_array() && !prompt->empty() && read_tokens(*prompt, n_vocab, tokens)) {
+        prompts.push_back({.text = {}, .tokens = std::move(tokens)});
+        return prompts;
+    }
     for (const json& item : prompt->is_array() ? *prompt : json::array()) {
         std::vector<Token> own;
         if (item.is_string()) {
-            prompts.push_back(item.get<std::string>());
+            prompts.push_back({.text = item.get<std::string>()});
         } else if (read_tokens(item, n_vocab, own)) {
-            prompts.push_back(std::move(own));
+            prompts.push_back({.text = {}, .tokens = std::move(own)});
         } else {
             fields.refuse("prompt", expected);
         }

@@ -6,7 +6,6 @@
 
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "fastkv/fastkv.h"
@@ -16,13 +15,16 @@ namespace fastkv::server {
 
 /// What holds where a request does not say.
 struct Defaults {
-    MethodParams method;    ///< as given on the command line
+    MethodParams method;  ///< as given on the command line
     SamplerParams sampler;
-    int n_predict = -1;     ///< -1: until the answer ends or the context is full
+    int n_predict = -1;  ///< -1: until the answer ends or the context is full
 };
 
 /// A prompt as it comes: text, or token ids.
-using PromptInput = std::variant<std::string, std::vector<Token>>;
+struct PromptInput {
+    std::optional<std::string> text;
+    std::vector<Token> tokens = {};  ///< without a text
+};
 
 /// Of both completions and chat completions.
 struct AnswerRequest {
@@ -30,16 +32,15 @@ struct AnswerRequest {
     std::vector<PromptInput> prompts;   ///< of a completion
 
     SamplerParams sampler;
-    int max_tokens = -1;                ///< -1: until the answer ends or the context is full
-    std::vector<std::string> stop;      ///< texts that end the answer and are not part of it
-    std::optional<int> n_logprobs;      ///< log-probabilities, of so many alternatives
-    bool echo = false;                  ///< the prompt before the answer
+    int max_tokens = -1;            ///< -1: until the answer ends or the context is full
+    std::vector<std::string> stop;  ///< texts that end the answer and are not part of it
+    std::optional<int> n_logprobs;  ///< log-probabilities, of so many alternatives
+    bool echo = false;              ///< the prompt before the answer
     bool stream = false;
-    bool include_usage = false;         ///< with stream: a last chunk says what was used
-    bool cache_prompt = true;           ///< go on from a conversation that was kept, and keep this one
+    bool include_usage = false;  ///< with stream: a last chunk says what was used
 
-    MethodParams method;         ///< not resolved yet
-    bool names_method = false;   ///< whether the request gives a method or parameters of its own
+    MethodParams method;        ///< not resolved yet
+    bool names_method = false;  ///< whether the request gives a method or parameters of its own
 };
 
 /// POST /v1/chat/completions
