@@ -14,11 +14,12 @@ ApiError out_of_time() { return {.status = 503, .message = "the time for this re
 /// The next event. A client that is gone and a time that is over are errors, which nobody or somebody reads.
 Event next_event(const Awaited& awaited) {
     while (true) {
-        if (auto event = awaited.task->wait(look_around)) return std::move(*event);
         const bool late = Clock::now() >= awaited.deadline;
-        if (!late && !awaited.client_gone()) continue;
-        awaited.task->cancel();
-        return late ? out_of_time() : ApiError{.status = 499, .message = "the client has gone"};
+        if (late || awaited.client_gone()) {
+            awaited.task->cancel();
+            return late ? out_of_time() : ApiError{.status = 499, .message = "the client has gone"};
+        }
+        if (auto event = awaited.task->wait(look_around)) return std::move(*event);
     }
 }
 
@@ -34,9 +35,9 @@ class AnswerStream : public HttpStream {
         if (ended_) return {};
         const auto speak = Clock::now() + silence;
         while (Clock::now() < speak) {
-            if (auto event = awaited_.task->wait(look_around)) return chunk(*event);
             if (Clock::now() >= awaited_.deadline) return chunk(out_of_time());
             if (awaited_.client_gone()) return {};
+            if (auto event = awaited_.task->wait(look_around)) return chunk(*event);
         }
         return ": still here\n\n";
     }

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "text/format.h"
+#include "text/utf8.h"
+
 namespace fastkv::server {
 
 using nlohmann::ordered_json;
@@ -47,19 +50,32 @@ ordered_json chat_logprobs_json(std::span<const TokenLogprob> tokens) {
     return {{"content", content}};
 }
 
+namespace {
+
+/// As OpenAI writes tokens that are no whole characters, which JSON cannot hold: "bytes:\\xe2\\x82".
+std::string token_text(const std::string& bytes) {
+    if (text::valid_utf8_prefix(bytes) == bytes.size()) return bytes;
+    std::string name = "bytes:";
+    for (const char c : bytes) name += text::format("\\x%02x", unsigned(static_cast<unsigned char>(c)));
+    return name;
+}
+
+}  // namespace
+
 ordered_json completion_logprobs_json(std::span<const TokenLogprob> tokens) {
     ordered_json texts = ordered_json::array(), logprobs = texts, tops = texts, offsets = texts;
     for (const TokenLogprob& token : tokens) {
-        texts.push_back(token.text);
+        texts.push_back(token_text(token.text));
         offsets.push_back(token.begins_at);
         logprobs.push_back(token.logprob ? ordered_json(*token.logprob) : ordered_json());
         ordered_json top;  // null for the first token
         if (token.logprob) {
             top = ordered_json::object();
-            for (const auto& [text, logprob] : token.top) {
-                if (!top.contains(text)) top[text] = logprob;  // of two tokens with one text, the likelier
+            for (const auto& [bytes, logprob] : token.top) {
+                const std::string name = token_text(bytes);
+                if (!top.contains(name)) top[name] = logprob;  // of two tokens with one text, the likelier
             }
-            if (!top.contains(token.text)) top[token.text] = *token.logprob;
+            if (const std::string name = token_text(token.text); !top.contains(name)) top[name] = *token.logprob;
         }
         tops.push_back(top);
     }
