@@ -97,7 +97,8 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const uint64_t scores = score_rows * uint64_t(device.n_threads) + n * sizeof(float) * uint64_t(2 * hp.n_head);
     const uint64_t row_logits = uint64_t(hp.n_vocab) * sizeof(float);
     // a chunk's stand in the graph, and are read from it
-    const uint64_t some_logits = session.needs_all_rows() ? 2 * std::min(n, uint64_t{Head::chunk_rows}) * row_logits : 0;
+    const uint64_t some_logits =
+        session.needs_all_rows() ? 2 * std::min(n, uint64_t{Head::chunk_rows}) * row_logits : 0;
     const uint64_t all_logits = some_logits + (session.all_logits ? n * row_logits : 0);
     const uint64_t record =
         session.record_attention ? n * sizeof(float) * uint64_t(hp.n_layer) * uint64_t(hp.n_head) : 0;

@@ -18,9 +18,8 @@ namespace fastkv {
 namespace {
 
 bool wants_spans(std::span<const PlannedLayer> layers) {
-    return std::any_of(layers.begin(), layers.end(), [](const PlannedLayer& layer) {
-        return layer.plan.score && layer.plan.score->whole_spans;
-    });
+    return std::any_of(layers.begin(), layers.end(),
+                       [](const PlannedLayer& layer) { return layer.plan.score && layer.plan.score->whole_spans; });
 }
 
 }  // namespace

@@ -126,8 +126,9 @@ Outcome Generation::outcome() const {
     for (const LayerReport& layer : session_->layers()) {
         outcome.kept_min = std::min(outcome.kept_min, layer.cached);
         outcome.kept_max = std::max(outcome.kept_max, layer.cached);
-        outcome.kept_mean += double(layer.cached) / double(session_->layers().size());
+        outcome.kept_mean += layer.cached;
     }
+    outcome.kept_mean /= double(session_->layers().size());
     return outcome;
 }
 
