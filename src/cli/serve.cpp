@@ -91,7 +91,9 @@ int serve(const ServeOptions& options) {
 
     catch_interrupts();
     server::Server server(model, params);
-    std::fprintf(stderr, "fastkv: listening on http://%s:%d\n", params.host.c_str(), server.port());
+    const bool is_ipv6 = params.host.find(':') != std::string::npos;
+    std::fprintf(stderr, "fastkv: listening on http://%s:%d\n",
+                 is_ipv6 ? ("[" + params.host + "]").c_str() : params.host.c_str(), server.port());
     while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
     std::fputs("fastkv: stopping when the answers under way have ended (a second signal stops at once)\n", stderr);
     server.finish();

@@ -25,6 +25,7 @@ Worker::Admission Worker::submit(std::shared_ptr<Task> task) {
     {
         const std::lock_guard lock(mutex_);
         if (ending_) return Admission::ending;
+        metrics_.cancelled += int64_t(std::erase_if(queue_, [](const auto& waiting) { return waiting->cancelled(); }));
         // a free slot takes a request at once, or soon
         const int room = params_.n_queue + params_.n_parallel - n_busy_;
         if (int(queue_.size()) >= room) return Admission::full;
@@ -51,7 +52,7 @@ std::vector<SlotState> Worker::slots() const {
 
 int Worker::n_waiting() const {
     const std::lock_guard lock(mutex_);
-    return int(queue_.size());
+    return int(std::count_if(queue_.begin(), queue_.end(), [](const auto& task) { return !task->cancelled(); }));
 }
 
 bool Worker::ending() const {
@@ -73,9 +74,11 @@ void Worker::run() {
 bool Worker::await_work() {
     std::unique_lock lock(mutex_);
     wake_.wait(lock, [&] { return ending_ || n_busy_ > 0 || !queue_.empty(); });
-    for (Slot& slot : slots_) {
-        if (slot.task || queue_.empty()) continue;
-        slot = {.task = std::move(queue_.front()), .answer = nullptr, .order = n_taken_++};
+    for (size_t i = 0; i < slots_.size() && !queue_.empty(); ++i) {
+        if (slots_[i].task) continue;
+        const int n_prompt = int(queue_.front()->params.prompts.front().size());
+        states_[i] = {.id = int(i), .is_processing = true, .n_prompt_tokens = n_prompt};
+        slots_[i] = {.task = std::move(queue_.front()), .answer = nullptr, .order = n_taken_++};
         queue_.pop_front();
         ++n_busy_;
     }
@@ -162,7 +165,6 @@ void Worker::release(Slot& slot) {
 void Worker::show(const Slot& slot) {
     const std::lock_guard lock(mutex_);
     SlotState& state = states_[size_t(&slot - slots_.data())];
-    state.is_processing = true;
     state.n_prompt_tokens = int(slot.task->params.prompts[size_t(slot.next_prompt - 1)].size());
     state.n_decoded = slot.answer->n_predicted();
 }
