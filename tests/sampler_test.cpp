@@ -201,5 +201,22 @@ TEST(Sampler, RefusesParametersOutOfRange) {
     EXPECT_THAT(with([](SamplerParams& p) { p.repeat_last_n = -1; }), HasSubstr("--repeat-last-n"));
 }
 
+TEST(Samplers, PenaltiesMakeWhatWasSaidLessLikely) {
+    auto logits = random_logits(5);
+    const Token best = argmax(logits);
+    logits[size_t(best)] = 10;
+    const Token second = best == 0 ? 1 : 0;
+    logits[size_t(second)] = 8.5;
+    Sampler present(model(), {.presence_penalty = 2});
+    EXPECT_EQ(present.sample(logits), best);
+    EXPECT_EQ(present.sample(logits), second);
+    EXPECT_EQ(present.sample(logits), best);  // each is taken once: 8 against 6.5
+    Sampler often(model(), {.frequency_penalty = 1});
+    EXPECT_EQ(often.sample(logits), best);
+    EXPECT_EQ(often.sample(logits), best);
+    EXPECT_EQ(often.sample(logits), second);  // 8 against 8.5
+    EXPECT_THROW(Sampler(model(), {.presence_penalty = 3}), Error);
+}
+
 }  // namespace
 }  // namespace fastkv

@@ -236,6 +236,14 @@ TEST_F(Sessions, AllLogitsEndWithTheLast) {
     const size_t n_vocab = size_t(model_.hparams().n_vocab);
     ASSERT_EQ(all.all_logits().size(), 150 * n_vocab);
     EXPECT_LT(largest_difference(all.all_logits().last(n_vocab), last.logits()), 1e-3);
+    std::vector<float> shown;
+    Session showing(model_, {.method = "fullkv"}, {.prompt_logits = [&](int first, std::span<const float> logits) {
+                        EXPECT_EQ(size_t(first) * n_vocab, shown.size());
+                        shown.insert(shown.end(), logits.begin(), logits.end());
+                    }});
+    showing.prefill(tokens);
+    EXPECT_TRUE(showing.all_logits().empty());
+    EXPECT_EQ(shown, std::vector<float>(all.all_logits().begin(), all.all_logits().end()));
     Session propagating(model_, fastkv(0.1, 0.2), params);
     EXPECT_THROW(propagating.prefill(tokens), Error);
 }

@@ -148,6 +148,9 @@ std::vector<ParamInfo> list_params();
 /// Reads a parameter: a number, or one of its words. Throws Error(usage) where `name` or `text` is none.
 void set_param(MethodParams& params, const std::string& name, const std::string& text);
 
+/// Takes a parameter back: it is not given any more. Throws Error(usage) where `name` is none.
+void clear_param(MethodParams& params, const std::string& name);
+
 /// The parameter as set_param() reads it, "" where it is not given. Throws Error(usage) where `name` is none.
 std::string param_text(const MethodParams& params, const std::string& name);
 

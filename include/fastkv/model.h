@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -91,8 +92,14 @@ class Model {
     /// True for the tokens that end an answer.
     bool is_end_of_generation(Token token) const;
 
+    std::optional<Token> bos_token() const;  ///< tokenizer.ggml.bos_token_id
+    std::optional<Token> eos_token() const;  ///< tokenizer.ggml.eos_token_id
+
     /// Whether the file carries a chat template that libllama knows.
     bool has_chat_template() const;
+
+    /// tokenizer.chat_template, known or not; "" where the file carries none.
+    std::string chat_template() const;
 
     /// The conversation rendered by the model's chat template, ready to be tokenized with `parse_special`.
     /// Throws Error(failure) if the model has no usable template.

@@ -57,15 +57,22 @@ enum class CacheType {
     q8_0,  ///< 8 bits and a scale per 32 values: just over half of f16; needs heads of a multiple of 32
 };
 
+/// Takes the logits [rows][n_vocab] of consecutive prompt tokens, of which the first has position `first`.
+using LogitsCallback = std::function<void(int first, std::span<const float> logits)>;
+
 /// How to open a session.
 struct SessionParams {
     int n_predict = 256;            ///< cache entries to set aside for the answer; more are added when it grows past
     int n_ctx = 0;                  ///< refuse prompts and answers past this; 0: the model's context length
     bool all_logits = false;        ///< also compute the logits of every prompt token (no row is skipped)
+    LogitsCallback prompt_logits;   ///< the same, shown during prefill() some rows at a time instead of kept
     bool record_attention = false;  ///< add up what decoded tokens attend to, see recorded_attention(); 4 bytes for
                                     ///< each layer, query head and token of the prompt
     CacheType cache_type_k = CacheType::automatic;
     CacheType cache_type_v = CacheType::automatic;
+
+    /// Whether every prompt token must pass every layer.
+    bool needs_all_rows() const { return all_logits || prompt_logits; }
 };
 
 /// Bytes and work that a prompt would take, without computing anything.

@@ -28,6 +28,7 @@ std::string HelpFormatter::make_usage(const CLI::App* app, std::string) const {
     if (app->get_parent() != nullptr && app->get_parent()->get_name() == "eval") {
         return "Usage: " + full_name(app) + " -m MODEL [--methods LIST] [-o DIR] [options]\n";
     }
+    if (command == "serve") return "Usage: fastkv serve -m MODEL [--host HOST] [--port N] [options]\n";
     if (command == "bench") {
         return "Usage: fastkv bench -m MODEL [-p LENGTHS] [-n LENGTHS] [-d LENGTHS] [--methods LIST] [options]\n";
     }

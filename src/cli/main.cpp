@@ -14,6 +14,7 @@
 #include "cli/interrupt.h"
 #include "cli/report.h"
 #include "cli/run.h"
+#include "cli/serve.h"
 #include "cli/text.h"
 #include "cli/tune.h"
 
@@ -77,6 +78,8 @@ int main_command(int argc, char** argv) {
     add_bench_command(app, bench_options);
     ReportOptions report_options;
     add_report_command(app, report_options);
+    ServeOptions serve_options;
+    add_serve_command(app, serve_options);
 
     try {
         // CLI11 takes the arguments from the back of the vector.
@@ -90,6 +93,7 @@ int main_command(int argc, char** argv) {
     if (app.got_subcommand("chat")) return chat(chat_options);
     if (app.got_subcommand("tune")) return tune_command(tune_options);
     if (app.got_subcommand("eval")) return eval_options.chosen();
+    if (app.got_subcommand("serve")) return serve(serve_options);
     if (app.got_subcommand("bench")) return bench_command(bench_options);
     if (app.got_subcommand("report")) return report_command(report_options);
     return app.got_subcommand("inspect") ? inspect(inspect_options) : run(run_options);

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "engine/cache.h"
+#include "engine/head.h"
 #include "engine/kernel_choice.h"
 #include "fastkv/session.h"
 #include "methods/schedule.h"
@@ -35,10 +36,10 @@ namespace {
 
 /// Floating-point operations of one layer, as Prefill computes it: keys and values of all rows; queries, attention and
 /// MLP of those that live on; what scoring takes. Norms, rotations and softmax are left out, they are of lower order.
-double layer_flops(const HyperParams& hp, const PlannedLayer& layer, bool all_logits) {
+double layer_flops(const HyperParams& hp, const PlannedLayer& layer, bool all_rows) {
     const double n = layer.at.n_rows, d = hp.n_embd, q = double(hp.n_head) * hp.head_dim;
     const double kv = double(hp.n_head_kv) * hp.head_dim;
-    const bool is_last = layer.at.layer + 1 == hp.n_layer && !all_logits;
+    const bool is_last = layer.at.layer + 1 == hp.n_layer && !all_rows;
     const bool restarts = layer.plan.propagate && layer.plan.propagate->restart;
     const double block = restarts ? 0 : is_last ? 1 : layer.passed;
     const double seen = block > 1 ? n / 2 : n;  // keys that a row sees on average
@@ -68,7 +69,7 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     double flops = 0;
     const auto layers = plan_prompt(method, params, hp.n_layer, n_prompt);
     for (const PlannedLayer& layer : layers) {
-        flops += layer_flops(hp, layer, session.all_logits);
+        flops += layer_flops(hp, layer, session.needs_all_rows());
         compresses = compresses || layer.plan.keep;
         if (layer.plan.score) window = std::max(window, std::min(layer.plan.score->n_query, 2048));
         if (layer.at.pass != layers.back().at.pass) continue;
@@ -79,7 +80,7 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     double full_flops = 0;
     for (int layer = 0; layer < hp.n_layer; ++layer) {
         const PlannedLayer full{.at = {.layer = layer, .n_rows = n_prompt}, .plan = {}, .passed = n_prompt};
-        full_flops += layer_flops(hp, full, session.all_logits);
+        full_flops += layer_flops(hp, full, session.needs_all_rows());
     }
     cost.prefill_share = flops / full_flops;
 
@@ -94,7 +95,11 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     // per thread scores of a head group over the window, in pieces of 32 MiB, and the sums of all heads twice
     const uint64_t score_rows = std::min(n * sizeof(float) * uint64_t(window * hp.n_group()), uint64_t{32} << 20);
     const uint64_t scores = score_rows * uint64_t(device.n_threads) + n * sizeof(float) * uint64_t(2 * hp.n_head);
-    const uint64_t all_logits = session.all_logits ? n * uint64_t(hp.n_vocab) * sizeof(float) : 0;
+    const uint64_t row_logits = uint64_t(hp.n_vocab) * sizeof(float);
+    // a chunk's stand in the graph, and are read from it
+    const uint64_t some_logits =
+        session.needs_all_rows() ? 2 * std::min(n, uint64_t{Head::chunk_rows}) * row_logits : 0;
+    const uint64_t all_logits = some_logits + (session.all_logits ? n * row_logits : 0);
     const uint64_t record =
         session.record_attention ? n * sizeof(float) * uint64_t(hp.n_layer) * uint64_t(hp.n_head) : 0;
     const uint64_t scratch = compresses || types != KvTypes{type, type} ? layer_kv : 0;

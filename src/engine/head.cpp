@@ -26,38 +26,42 @@ void embed(const Weights& weights, std::span<const Token> tokens, float* rows) {
 Head::Head(const Model::Impl& model)
     : model_(model), allocator_(new_graph_allocator(device())), row_(size_t(model.hparams.n_embd)) {}
 
-void Head::run(std::span<const float> rows, std::span<float> logits) {
+void Head::run(std::span<const float> row, std::span<float> logits) {
+    const HyperParams& hp = model_.hparams;
+    if (!row_graph_) {
+        row_graph_ = std::make_unique<Graph>(device(), allocator_.get(), 16);
+        ggml_tensor* x = row_graph_->input(GGML_TYPE_F32, {hp.n_embd, 1}, row_.data());
+        row_logits_ =
+            build_head(*row_graph_, hp, x, model_.weights.output_norm, make_linear(device(), model_.weights.output));
+        row_graph_->output(row_logits_);
+    }
+    std::copy(row.begin(), row.end(), row_.begin());
+    row_graph_->run();
+    row_graph_->read(row_logits_, logits.data());
+}
+
+void Head::run_each(std::span<const float> rows, const LogitsCallback& take) const {
     const HyperParams& hp = model_.hparams;
     const int n_rows = int(rows.size()) / hp.n_embd;
-    Linear output = make_linear(device(), model_.weights.output);
-    if (n_rows == 1) {
-        if (!row_graph_) {
-            row_graph_ = std::make_unique<Graph>(device(), allocator_.get(), 16);
-            ggml_tensor* x = row_graph_->input(GGML_TYPE_F32, {hp.n_embd, 1}, row_.data());
-            row_logits_ = build_head(*row_graph_, hp, x, model_.weights.output_norm, output);
-            row_graph_->output(row_logits_);
-        }
-        std::copy(rows.begin(), rows.end(), row_.begin());
-        row_graph_->run();
-        row_graph_->read(row_logits_, logits.data());
-        return;
-    }
     ggml_gallocr_ptr allocator = new_graph_allocator(device());
     const KernelChoice choice = choose_kernels(device(), model_.params.compute);
     ExpandedWeights expanded(choice.gemm, allocator.get());
+    Linear output = make_linear(device(), model_.weights.output);
     if (choice.packed_linear && n_rows >= min_rows_to_expand(model_.params.compute)) {
         Linear* linears[] = {&output};
         expanded.expand(device(), linears);
     }
-    const int chunk = prefill_chunk_rows(device());
-    for (int first = 0; first < n_rows; first += chunk) {
-        const int n = std::min(chunk, n_rows - first);
+    std::vector<float> logits;  // [rows of the chunk][n_vocab]
+    for (int first = 0; first < n_rows; first += chunk_rows) {
+        const int n = std::min(chunk_rows, n_rows - first);
         Graph graph(device(), allocator.get(), 16);
         ggml_tensor* x = graph.input(GGML_TYPE_F32, {hp.n_embd, n}, rows.data() + size_t(first) * size_t(hp.n_embd));
         ggml_tensor* y = build_head(graph, hp, x, model_.weights.output_norm, output);
         graph.output(y);
         graph.run();
-        graph.read(y, logits.data() + size_t(first) * size_t(hp.n_vocab));
+        logits.resize(size_t(n) * size_t(hp.n_vocab));
+        graph.read(y, logits.data());
+        take(first, logits);
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "engine/expand.h"
 #include "engine/graph.h"
+#include "fastkv/session.h"
 #include "model/model_impl.h"
 
 namespace fastkv {
@@ -19,8 +20,15 @@ class Head {
 
     const Device& device() const { return *model_.weights.output_device; }
 
-    /// logits [n_rows][n_vocab] of rows [n_rows][n_embd]. Many rows go through the expanded output matrix.
-    void run(std::span<const float> rows, std::span<float> logits);
+    /// Rows that run_each() computes at a time: their logits, n_vocab floats each, are the largest thing there is.
+    static constexpr int chunk_rows = 128;
+
+    /// logits [n_vocab] of one row [n_embd].
+    void run(std::span<const float> row, std::span<float> logits);
+
+    /// Hands the logits of rows [n_rows][n_embd] to `take`, chunk_rows at a time. Many rows go through the expanded
+    /// output matrix.
+    void run_each(std::span<const float> rows, const LogitsCallback& take) const;
 
   private:
     const Model::Impl& model_;

@@ -53,7 +53,7 @@ void Prefill::compute_layer() {
                                                               .pass = pass_});
     const bool restart = plan.propagate && plan.propagate->restart;
     // above the last layer only the last row matters: it alone gives the logits
-    const bool only_last_row = is_last() && !setup_.session.all_logits;
+    const bool only_last_row = is_last() && !setup_.session.needs_all_rows();
     const int n_block_rows = restart ? 0 : only_last_row ? 1 : plan.propagate ? plan.propagate->count : n_rows();
     expand_weights(plan, n_block_rows);
 

@@ -31,6 +31,11 @@ void check(const SamplerParams& params) {
     if (!(params.repeat_penalty > 0 && std::isfinite(params.repeat_penalty))) {
         refuse("--repeat-penalty " + number_text(params.repeat_penalty) + " must be above 0; 1 is off");
     }
+    const auto penalty = [](float value, const std::string& name) {
+        if (!(value >= -2 && value <= 2)) refuse(name + " " + number_text(value) + " is outside [-2, 2]");
+    };
+    penalty(params.frequency_penalty, "frequency_penalty");
+    penalty(params.presence_penalty, "presence_penalty");
     checked_at_least(params.repeat_last_n, 0, "--repeat-last-n");
 }
 
@@ -43,8 +48,10 @@ using Chain = std::unique_ptr<llama_sampler, FreeSampler>;
 Chain make_chain(const SamplerParams& params, int n_vocab) {
     Chain chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
     const auto add = [&](llama_sampler* sampler) { llama_sampler_chain_add(chain.get(), sampler); };
-    if (params.repeat_penalty != 1 && params.repeat_last_n > 0) {
-        add(llama_sampler_init_penalties(n_vocab, params.repeat_last_n, params.repeat_penalty, 0, 0));
+    const bool penalizes = params.repeat_penalty != 1 || params.frequency_penalty != 0 || params.presence_penalty != 0;
+    if (penalizes && params.repeat_last_n > 0) {
+        add(llama_sampler_init_penalties(n_vocab, params.repeat_last_n, params.repeat_penalty, params.frequency_penalty,
+                                         params.presence_penalty));
     }
     if (params.temperature < coldest) {
         add(llama_sampler_init_greedy());

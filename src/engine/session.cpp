@@ -18,9 +18,8 @@ namespace fastkv {
 namespace {
 
 bool wants_spans(std::span<const PlannedLayer> layers) {
-    return std::any_of(layers.begin(), layers.end(), [](const PlannedLayer& layer) {
-        return layer.plan.score && layer.plan.score->whole_spans;
-    });
+    return std::any_of(layers.begin(), layers.end(),
+                       [](const PlannedLayer& layer) { return layer.plan.score && layer.plan.score->whole_spans; });
 }
 
 }  // namespace
@@ -100,7 +99,7 @@ void Session::Impl::check_prompt(std::span<const Token> prompt) const {
     }
     check_tokens(prompt);
     const auto planned = plan_prompt(method, params, model.hparams().n_layer, int(prompt.size()));
-    if (session.all_logits && planned.back().passed != int(prompt.size())) {
+    if (session.needs_all_rows() && planned.back().passed != int(prompt.size())) {
         refuse("logits of every prompt token need every token in every layer: use --tsp-layer off or fullkv");
     }
     const auto uneven = [](const PlannedLayer& layer) { return layer.plan.keep && layer.plan.keep->floor < 1; };
@@ -150,15 +149,17 @@ std::vector<int> Session::Impl::spans_of(std::span<const Token> prompt) const {
 
 /// Logits of the last prompt token, and of all where they were asked for.
 void Session::Impl::compute_logits(const std::vector<float>& last_rows) {
-    const size_t n_embd = row.size();
-    std::copy(last_rows.end() - ptrdiff_t(n_embd), last_rows.end(), row.begin());
-    if (!session.all_logits) {
+    std::copy(last_rows.end() - ptrdiff_t(row.size()), last_rows.end(), row.begin());
+    if (!session.needs_all_rows()) {
         head.run(row, logits);
         return;
     }
-    all_logits.resize(size_t(n_prompt) * logits.size());
-    head.run(last_rows, all_logits);
-    std::copy(all_logits.end() - ptrdiff_t(logits.size()), all_logits.end(), logits.begin());
+    if (session.all_logits) all_logits.resize(size_t(n_prompt) * logits.size());
+    head.run_each(last_rows, [&](int first, std::span<const float> some) {
+        if (session.all_logits) std::copy(some.begin(), some.end(), &all_logits[size_t(first) * logits.size()]);
+        if (session.prompt_logits) session.prompt_logits(first, some);
+        std::copy(some.end() - ptrdiff_t(logits.size()), some.end(), logits.begin());
+    });
 }
 
 /// Whether entries leave the caches token by token.

@@ -216,6 +216,10 @@ void set_param(MethodParams& params, const std::string& name, const std::string&
     std::visit(set, param.field);
 }
 
+void clear_param(MethodParams& params, const std::string& name) {
+    std::visit([&](auto field) { (params.*field).reset(); }, find_param(name).field);
+}
+
 std::string param_text(const MethodParams& params, const std::string& name) {
     const Param& param = find_param(name);
     const auto read = [&](auto field) { return params.*field ? value_text(param, *(params.*field)) : std::string(); };

@@ -63,6 +63,10 @@ std::string Model::detokenize(std::span<const Token> tokens, bool special) const
 
 bool Model::is_end_of_generation(Token token) const { return impl_->vocabulary.is_end_of_generation(token); }
 
+std::optional<Token> Model::bos_token() const { return impl_->vocabulary.bos_token(); }
+std::optional<Token> Model::eos_token() const { return impl_->vocabulary.eos_token(); }
+std::string Model::chat_template() const { return impl_->vocabulary.chat_template(); }
+
 bool Model::has_chat_template() const { return impl_->vocabulary.has_chat_template(); }
 
 std::string Model::chat_prompt(std::span<const ChatMessage> messages, bool add_generation_prompt) const {

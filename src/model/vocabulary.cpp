@@ -235,6 +235,19 @@ bool Vocabulary::is_end_of_generation(Token token) const {
     return token >= 0 && token < n_tokens() && llama_vocab_is_eog(impl_->vocab, token);
 }
 
+namespace {
+
+std::optional<Token> token_or_none(llama_token token) {
+    return token == LLAMA_TOKEN_NULL ? std::nullopt : std::optional<Token>(token);
+}
+
+}  // namespace
+
+std::optional<Token> Vocabulary::bos_token() const { return token_or_none(llama_vocab_bos(impl_->vocab)); }
+std::optional<Token> Vocabulary::eos_token() const { return token_or_none(llama_vocab_eos(impl_->vocab)); }
+
+std::string Vocabulary::chat_template() const { return impl_->chat_template ? impl_->chat_template : ""; }
+
 bool Vocabulary::has_chat_template() const {
     const std::vector<llama_chat_message> probe = {{"user", "?"}};
     return impl_->render(probe, true, nullptr, 0) >= 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,7 +28,10 @@ class Vocabulary {
     std::vector<Token> tokenize(std::string_view text, bool add_special, bool parse_special) const;
     std::string piece(Token token, bool special) const;
     bool is_end_of_generation(Token token) const;
+    std::optional<Token> bos_token() const;
+    std::optional<Token> eos_token() const;
     bool has_chat_template() const;
+    std::string chat_template() const;
     std::string chat_prompt(std::span<const ChatMessage> messages, bool add_generation_prompt) const;
     int n_tokens() const;
 

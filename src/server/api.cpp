@@ -1,0 +1,266 @@
+#include "server/api.h"
+
+#include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <utility>
+
+#include "server/answer_stream.h"
+#include "server/fields.h"
+
+namespace fastkv::server {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+namespace {
+
+HttpResponse respond(const ordered_json& body) {
+    return {.content_type = "application/json",
+            .body = body.dump(-1, ' ', false, ordered_json::error_handler_t::replace)};
+}
+
+HttpResponse respond(const ApiError& error) {
+    HttpResponse response{.status = error.status, .content_type = "application/json", .body = error_json(error)};
+    if (error.retry_after > 0) response.headers.emplace_back("Retry-After", std::to_string(error.retry_after));
+    if (!error.allow.empty()) response.headers.emplace_back("Allow", error.allow);
+    if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return response;
+}
+
+bool is_health(const std::string& path) { return path == "/health" || path == "/v1/health"; }
+
+}  // namespace
+
+Api::Api(Model model, const ServerParams& params)
+    : model_(std::move(model)),
+      params_(params),
+      name_(params.alias.empty() ? model_.path() : params.alias),
+      keys_(params.api_keys),
+      worker_(model_, params.worker, metrics_) {}
+
+// ---- which endpoint ----
+
+const std::vector<Api::Route>& Api::routes() {
+    static const std::vector<Route> all = {{"GET", "/health", &Api::health},
+                                           {"GET", "/v1/health", &Api::health},
+                                           {"GET", "/v1/models", &Api::models},
+                                           {"POST", "/v1/chat/completions", &Api::chat_completions},
+                                           {"POST", "/v1/completions", &Api::completions},
+                                           {"POST", "/tokenize", &Api::tokenize},
+                                           {"POST", "/detokenize", &Api::detokenize},
+                                           {"GET", "/tokenizer_info", &Api::tokenizer_info},
+                                           {"GET", "/props", &Api::props},
+                                           {"GET", "/slots", &Api::slots},
+                                           {"GET", "/metrics", &Api::metrics}};
+    return all;
+}
+
+std::optional<HttpResponse> Api::refuse_early(const HttpRequest& request) {
+    if (!is_health(request.path) && !keys_.allow(request.authorization, request.x_api_key)) {
+        return respond(ApiError{.status = 401, .message = "a valid API key is needed: Authorization: Bearer KEY"});
+    }
+    for (const Route& route : routes()) {
+        if (request.path != route.path) continue;
+        const bool head = request.method == "HEAD" && std::strcmp(route.method, "GET") == 0;
+        if (request.method == route.method || head) return {};
+        return respond(ApiError{
+            .status = 405, .message = request.path + " takes " + route.method + " requests", .allow = route.method});
+    }
+    return respond(ApiError{.status = 404, .message = "there is no " + request.path});
+}
+
+HttpResponse Api::handle(const HttpRequest& request) {
+    for (const Route& route : routes()) {
+        if (request.path == route.path) return (this->*route.answer)(request);
+    }
+    return error(404, "there is no " + request.path);
+}
+
+HttpResponse Api::error(int status, const std::string& message) {
+    return respond(ApiError{.status = status, .message = message});
+}
+
+// ---- answers ----
+
+HttpResponse Api::chat_completions(const HttpRequest& request) {
+    auto body = parse_object(request.body);
+    if (!body) return respond(body.error());
+    return answer(request, parse_chat(*body, params_.defaults), /*chat=*/true);
+}
+
+HttpResponse Api::completions(const HttpRequest& request) {
+    auto body = parse_object(request.body);
+    if (!body) return respond(body.error());
+    return answer(request, parse_completion(*body, params_.defaults, model_.hparams().n_vocab), /*chat=*/false);
+}
+
+/// The prompts as the model reads them, each within the context.
+Result<std::vector<std::vector<Token>>> Api::tokens_of(const AnswerRequest& request) const {
+    std::vector<std::vector<Token>> all;
+    const auto add = [&](const std::string& text) { all.push_back(model_.tokenize(text, true, true)); };
+    const char* param = request.messages.empty() ? "prompt" : "messages";
+    try {
+        if (!request.messages.empty()) add(model_.chat_prompt(request.messages));
+        for (const PromptInput& prompt : request.prompts) {
+            if (prompt.text) {
+                add(*prompt.text);
+            } else {
+                all.push_back(prompt.tokens);
+            }
+        }
+    } catch (const Error& error) {
+        return ApiError{.message = error.what(), .param = param};
+    }
+    for (const auto& prompt : all) {
+        if (prompt.empty()) return ApiError{.message = "the prompt is empty", .param = param};
+        if (int(prompt.size()) <= n_ctx()) continue;
+        return ApiError{.message = "the prompt has " + std::to_string(prompt.size()) + " tokens, the context holds " +
+                                   std::to_string(n_ctx()),
+                        .param = param};
+    }
+    return all;
+}
+
+Result<MethodParams> Api::method_of(const AnswerRequest& request) const {
+    try {
+        const MethodParams method = resolve(request.method, model_.hparams());
+        if (request.echo && request.n_logprobs && request.names_method && method.method != "fullkv") {
+            return ApiError{.message =
+                                "log-probabilities of the prompt are the whole model's: with echo and logprobs "
+                                "leave \"fastkv\" out, or take the method fullkv",
+                            .param = "fastkv"};
+        }
+        return method;
+    } catch (const Error& error) {
+        return ApiError{.message = error.what(), .param = "fastkv"};
+    }
+}
+
+HttpResponse Api::answer(const HttpRequest& request, Result<AnswerRequest> wanted, bool chat) {
+    if (!wanted) return respond(wanted.error());
+    auto prompts = tokens_of(*wanted);
+    if (!prompts) return respond(prompts.error());
+    auto method = method_of(*wanted);
+    if (!method) return respond(method.error());
+
+    auto task = std::make_shared<Task>(TaskParams{.prompts = std::move(*prompts),
+                                                  .method = std::move(*method),
+                                                  .session = params_.session,
+                                                  .sampler = wanted->sampler,
+                                                  .max_tokens = wanted->max_tokens,
+                                                  .stop = wanted->stop,
+                                                  .n_logprobs = wanted->n_logprobs,
+                                                  .echo = wanted->echo});
+    switch (worker_.submit(task)) {
+        case Worker::Admission::full:
+            return respond(ApiError{.status = 429, .message = "too many requests wait already", .retry_after = 2});
+        case Worker::Admission::ending:
+            return respond(ApiError{.status = 503, .message = "the server is stopping", .retry_after = 10});
+        case Worker::Admission::taken: break;
+    }
+    ResponseShape shape = new_shape(chat, name_);
+    shape.with_logprobs = wanted->n_logprobs.has_value();
+    shape.include_usage = wanted->include_usage;
+    const auto limit = std::chrono::seconds(params_.timeout_seconds);
+    const auto deadline = params_.timeout_seconds > 0 ? task->came + limit : Clock::time_point::max();
+    const Awaited awaited{std::move(task), std::move(shape), request.client_gone, deadline};
+    if (!wanted->stream) return whole_answer(awaited);
+    return {.content_type = "text/event-stream",
+            .headers = {{"Cache-Control", "no-cache"}},
+            .stream = answer_stream(awaited)};
+}
+
+// ---- the tokenizer ----
+
+HttpResponse Api::tokenize(const HttpRequest& request) {
+    auto body = parse_object(request.body);
+    if (!body) return respond(body.error());
+    const auto wanted = parse_tokenize(*body);
+    if (!wanted) return respond(wanted.error());
+    const auto tokens = model_.tokenize((*wanted).text, (*wanted).add_special, (*wanted).parse_special);
+    ordered_json list = tokens;
+    if ((*wanted).with_pieces) {
+        for (ordered_json& item : list) item = {{"id", item}, {"piece", model_.piece(item.get<Token>(), true)}};
+    }
+    return respond(ordered_json{{"tokens", list}, {"count", tokens.size()}, {"max_model_len", n_ctx()}});
+}
+
+HttpResponse Api::detokenize(const HttpRequest& request) {
+    auto body = parse_object(request.body);
+    if (!body) return respond(body.error());
+    const auto tokens = parse_detokenize(*body, model_.hparams().n_vocab);
+    if (!tokens) return respond(tokens.error());
+    const std::string text = model_.detokenize(*tokens, /*special=*/true);
+    return respond(ordered_json{{"content", text}, {"prompt", text}});
+}
+
+std::string Api::special_token(std::optional<Token> token) const { return token ? model_.piece(*token, true) : ""; }
+
+HttpResponse Api::tokenizer_info(const HttpRequest&) {
+    ordered_json info = {{"bos_token", nullptr},
+                         {"eos_token", nullptr},
+                         {"chat_template", model_.chat_template()},
+                         {"model_max_length", n_ctx()}};
+    if (model_.bos_token()) info["bos_token"] = special_token(model_.bos_token());
+    if (model_.eos_token()) info["eos_token"] = special_token(model_.eos_token());
+    return respond(info);
+}
+
+// ---- the server ----
+
+HttpResponse Api::health(const HttpRequest&) {
+    if (worker_.ending()) return respond(ApiError{.status = 503, .message = "the server is stopping"});
+    return respond(ordered_json{{"status", "ok"}});
+}
+
+HttpResponse Api::models(const HttpRequest&) {
+    const HyperParams& hp = model_.hparams();
+    const ordered_json meta = {{"n_vocab", hp.n_vocab},
+                               {"n_ctx_train", hp.n_ctx_train},
+                               {"n_embd", hp.n_embd},
+                               {"n_params", hp.n_params},
+                               {"size", hp.weights_bytes}};
+    const ordered_json model = {
+        {"id", name_}, {"object", "model"}, {"created", std::time(nullptr)}, {"owned_by", "fastkv"}, {"meta", meta}};
+    return respond(ordered_json{{"object", "list"}, {"data", ordered_json::array({model})}});
+}
+
+HttpResponse Api::props(const HttpRequest&) {
+    const SamplerParams& sampler = params_.defaults.sampler;
+    const ordered_json params = {{"temperature", sampler.temperature},
+                                 {"top_k", sampler.top_k},
+                                 {"top_p", sampler.top_p},
+                                 {"min_p", sampler.min_p},
+                                 {"max_tokens", params_.defaults.n_predict}};
+    return respond(ordered_json{{"default_generation_settings", {{"n_ctx", n_ctx()}, {"params", params}}},
+                                {"total_slots", params_.worker.n_parallel},
+                                {"model_alias", name_},
+                                {"model_path", model_.path()},
+                                {"chat_template", model_.chat_template()},
+                                {"bos_token", special_token(model_.bos_token())},
+                                {"eos_token", special_token(model_.eos_token())},
+                                {"build_info", std::string("fastkv ") + version()},
+                                {"method", method_text(resolve(params_.defaults.method, model_.hparams()))}});
+}
+
+HttpResponse Api::slots(const HttpRequest&) {
+    ordered_json list = ordered_json::array();
+    for (const SlotState& slot : worker_.slots()) {
+        list.push_back({{"id", slot.id},
+                        {"n_ctx", n_ctx()},
+                        {"is_processing", slot.is_processing},
+                        {"n_prompt_tokens", slot.n_prompt_tokens},
+                        {"n_decoded", slot.n_decoded}});
+    }
+    return respond(list);
+}
+
+HttpResponse Api::metrics(const HttpRequest&) {
+    const auto slots = worker_.slots();
+    const auto busy = std::count_if(slots.begin(), slots.end(), [](const SlotState& s) { return s.is_processing; });
+    return {.content_type = "text/plain; version=0.0.4",
+            .body = metrics_text(metrics_, int(busy), worker_.n_waiting())};
+}
+
+}  // namespace fastkv::server

@@ -1,0 +1,59 @@
+// The endpoints: paths, methods, and what each answers.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "server/http.h"
+#include "server/keys.h"
+#include "server/metrics.h"
+#include "server/server.h"
+#include "server/worker.h"
+
+namespace fastkv::server {
+
+class Api : public HttpHandler {
+  public:
+    /// `params` must outlive it.
+    Api(Model model, const ServerParams& params);
+
+    std::optional<HttpResponse> refuse_early(const HttpRequest& request) override;
+    HttpResponse handle(const HttpRequest& request) override;
+    HttpResponse error(int status, const std::string& message) override;
+
+    Worker& worker() { return worker_; }
+
+  private:
+    struct Route {
+        const char* method;
+        const char* path;
+        HttpResponse (Api::*answer)(const HttpRequest&);
+    };
+    static const std::vector<Route>& routes();
+
+    HttpResponse health(const HttpRequest&);
+    HttpResponse models(const HttpRequest&);
+    HttpResponse chat_completions(const HttpRequest& request);
+    HttpResponse completions(const HttpRequest& request);
+    HttpResponse tokenize(const HttpRequest& request);
+    HttpResponse detokenize(const HttpRequest& request);
+    HttpResponse tokenizer_info(const HttpRequest&);
+    HttpResponse props(const HttpRequest&);
+    HttpResponse slots(const HttpRequest&);
+    HttpResponse metrics(const HttpRequest&);
+
+    HttpResponse answer(const HttpRequest& request, Result<AnswerRequest> wanted, bool chat);
+    Result<std::vector<std::vector<Token>>> tokens_of(const AnswerRequest& request) const;
+    Result<MethodParams> method_of(const AnswerRequest& request) const;
+    std::string special_token(std::optional<Token> token) const;
+    int n_ctx() const { return params_.session.n_ctx; }
+
+    const Model model_;
+    const ServerParams& params_;
+    const std::string name_;  // of the model
+    const Keys keys_;
+    Metrics metrics_;
+    Worker worker_;  // the last: it uses the others
+};
+
+}  // namespace fastkv::server

@@ -1,0 +1,135 @@
+#include "server/generation.h"
+
+#include <algorithm>
+#include <climits>
+#include <utility>
+
+namespace fastkv::server {
+
+namespace {
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
+Generation::Generation(const Model& model, Task& task, int index)
+    : model_(model),
+      task_(task),
+      prompt_(task.params.prompts[size_t(index)]),
+      index_(index),
+      scores_prompt_(task.params.echo && task.params.n_logprobs),
+      sampler_(model, task.params.sampler),
+      stop_(task.params.stop) {
+    session_ = std::make_unique<Session>(model, scores_prompt_ ? MethodParams{.method = "fullkv"} : task.params.method,
+                                         session_params());
+}
+
+SessionParams Generation::session_params() {
+    SessionParams params = task_.params.session;
+    constexpr int open_ended_reserve = 512;  // entries set aside in the cache; it grows past them
+    const int wanted = task_.params.max_tokens;
+    params.n_predict = wanted < 0 ? open_ended_reserve : std::min(wanted, open_ended_reserve);
+    if (scores_prompt_) {
+        params.prompt_logits = [this](int first, std::span<const float> logits) { score_prompt(first, logits); };
+    }
+    return params;
+}
+
+/// Each row of logits is what the model expects after its token: it scores the next.
+void Generation::score_prompt(int first, std::span<const float> logits) {
+    const size_t n_vocab = size_t(model_.hparams().n_vocab);
+    if (first == 0) prompt_logprobs_ = {{.text = model_.piece(prompt_[0], true), .logprob = {}, .top = {}}};
+    for (size_t row = 0; row < logits.size() / n_vocab; ++row) {
+        const size_t next = size_t(first) + row + 1;
+        if (next == prompt_.size()) break;
+        const auto own = logits.subspan(row * n_vocab, n_vocab);
+        prompt_logprobs_.push_back(logprob_of(model_, own, prompt_[next], *task_.params.n_logprobs));
+    }
+}
+
+void Generation::read(const ProgressCallback& progress) {
+    session_->prefill(prompt_, progress);
+    first_token_ = last_token_ = Clock::now();
+    if (task_.params.echo) echo_prompt();
+    if (task_.params.max_tokens == 0) return finish("length");
+    sample();
+}
+
+/// The prompt as text before the answer. Stop texts in it do not count.
+void Generation::echo_prompt() {
+    text::Utf8Stream utf8;
+    std::string text;
+    for (size_t i = 0; i < prompt_.size(); ++i) {
+        if (scores_prompt_) prompt_logprobs_[i].begins_at = text.size();
+        text += utf8.push(model_.piece(prompt_[i], /*special=*/true));
+    }
+    text += utf8.finish();
+    n_text_ = n_said_ = text.size();
+    task_.tell(Piece{index_, std::move(text), std::exchange(prompt_logprobs_, {})});
+}
+
+void Generation::step() {
+    session_->decode(last_);
+    sample();
+}
+
+void Generation::sample() {
+    const std::span<const float> logits = session_->logits();
+    last_ = sampler_.sample(logits);
+    last_token_ = Clock::now();
+    if (n_predicted_++ == 0) first_token_ = last_token_;
+    if (model_.is_end_of_generation(last_)) return finish("stop");
+
+    if (task_.params.n_logprobs) {
+        unsaid_.push_back(logprob_of(model_, logits, last_, *task_.params.n_logprobs));
+        unsaid_.back().begins_at = n_text_;
+    }
+    const std::string text = utf8_.push(model_.piece(last_));
+    n_text_ += text.size();
+    say(stop_.push(text));
+    if (stop_.found()) return finish("stop");
+    const int limit = task_.params.max_tokens < 0 ? INT_MAX : task_.params.max_tokens;
+    const int n_ctx = task_.params.session.n_ctx;
+    if (n_predicted_ >= limit || session_->n_past() >= n_ctx) finish("length");
+}
+
+/// Tokens are told with the text that they begin.
+void Generation::say(const std::string& text) {
+    n_said_ += text.size();
+    const auto begun = [&](const TokenLogprob& token) { return token.begins_at < n_said_; };
+    const auto end = std::find_if_not(unsaid_.begin(), unsaid_.end(), begun);
+    Piece piece{index_, text, {std::make_move_iterator(unsaid_.begin()), std::make_move_iterator(end)}};
+    unsaid_.erase(unsaid_.begin(), end);
+    if (!piece.text.empty() || !piece.logprobs.empty()) task_.tell(std::move(piece));
+}
+
+void Generation::finish(const char* reason) {
+    done_ = true;
+    reason_ = reason;
+    if (stop_.found()) return;
+    const std::string rest = stop_.push(utf8_.finish());
+    say(rest + (stop_.found() ? "" : stop_.finish()));
+    if (!unsaid_.empty()) task_.tell(Piece{index_, "", std::exchange(unsaid_, {})});  // tokens without text
+}
+
+Outcome Generation::outcome() const {
+    Outcome outcome{.index = index_, .finish_reason = reason_, .method = session_->method()};
+    outcome.n_prompt = int(prompt_.size());
+    outcome.n_predicted = n_predicted_;
+    outcome.prompt_seconds = session_->prefill_stats().seconds;
+    outcome.predicted_seconds = seconds_between(first_token_, last_token_);
+    outcome.first_token_seconds = seconds_between(task_.came, first_token_);
+    outcome.kv_cache_bytes = session_->memory().kv_cache_bytes;
+    outcome.kept_min = INT_MAX;
+    for (const LayerReport& layer : session_->layers()) {
+        outcome.kept_min = std::min(outcome.kept_min, layer.cached);
+        outcome.kept_max = std::max(outcome.kept_max, layer.cached);
+        outcome.kept_mean += layer.cached;
+    }
+    outcome.kept_mean /= double(session_->layers().size());
+    return outcome;
+}
+
+}  // namespace fastkv::server

@@ -1,0 +1,19 @@
+// What a server counts, as Prometheus reads it. Names are llama.cpp's, behind "fastkv:".
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+namespace fastkv::server {
+
+struct Metrics {
+    std::atomic<int64_t> prompt_tokens = 0, predicted_tokens = 0;
+    std::atomic<double> prompt_seconds = 0, predicted_seconds = 0;
+    std::atomic<int64_t> answered = 0, cancelled = 0, failed = 0;  ///< requests
+};
+
+/// `processing` and `deferred`: requests at work and waiting.
+std::string metrics_text(const Metrics& metrics, int processing, int deferred);
+
+}  // namespace fastkv::server

@@ -1,0 +1,84 @@
+// One request on its way: the connection's thread hands it to the worker and awaits what comes of it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "fastkv/fastkv.h"
+#include "server/api_error.h"
+#include "server/logprobs.h"
+
+namespace fastkv::server {
+
+using Clock = std::chrono::steady_clock;
+
+/// More of an answer. `index` counts the request's prompts.
+struct Piece {
+    int index = 0;
+    std::string text;  ///< valid UTF-8
+    std::vector<TokenLogprob> logprobs;
+};
+
+/// The end of one prompt's answer, and what it took.
+struct Outcome {
+    int index = 0;
+    const char* finish_reason = "stop";  ///< or "length"
+    int n_prompt = 0;                    ///< tokens read
+    int n_predicted = 0;                 ///< tokens sampled, the one that ended the answer included
+    double prompt_seconds = 0;
+    double predicted_seconds = 0;
+    double first_token_seconds = 0;  ///< since the request came in
+    uint64_t kv_cache_bytes = 0;
+    int kept_min = 0, kept_max = 0;  ///< tokens of the prompt that a layer keeps per cached head
+    double kept_mean = 0;
+    MethodParams method;  ///< resolved
+};
+
+/// What the worker has to say, in this order: pieces of a prompt's answer, its outcome, those of the next prompt; or an
+/// error, which is the last.
+using Event = std::variant<Piece, Outcome, ApiError>;
+
+struct TaskParams {
+    std::vector<std::vector<Token>> prompts;
+    MethodParams method;
+    SessionParams session;
+    SamplerParams sampler;
+    int max_tokens = -1;
+    std::vector<std::string> stop;
+    std::optional<int> n_logprobs;
+    bool echo = false;
+};
+
+class Task {
+  public:
+    explicit Task(TaskParams p) : params(std::move(p)) {}
+
+    const TaskParams params;
+    const Clock::time_point came = Clock::now();
+
+    // the worker's side
+    void tell(Event event);
+    bool cancelled() const { return cancelled_; }
+
+    // the connection's side
+    /// The next event, or nothing after `patience`.
+    std::optional<Event> wait(std::chrono::milliseconds patience);
+    /// Nobody waits any more.
+    void cancel() { cancelled_ = true; }
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable told_;
+    std::deque<Event> events_;
+    std::atomic<bool> cancelled_ = false;
+};
+
+}  // namespace fastkv::server

@@ -1,0 +1,172 @@
+#include "server/worker.h"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace fastkv::server {
+
+Worker::Worker(Model model, const WorkerParams& params, Metrics& metrics)
+    : model_(std::move(model)),
+      params_(params),
+      metrics_(metrics),
+      slots_(size_t(params.n_parallel)),
+      states_(size_t(params.n_parallel)) {
+    for (size_t i = 0; i < states_.size(); ++i) states_[i].id = int(i);
+    thread_ = std::thread([this] { run(); });
+}
+
+Worker::~Worker() {
+    end();
+    thread_.join();
+}
+
+Worker::Admission Worker::submit(std::shared_ptr<Task> task) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (ending_) return Admission::ending;
+        metrics_.cancelled += int64_t(std::erase_if(queue_, [](const auto& waiting) { return waiting->cancelled(); }));
+        // a free slot takes a request at once, or soon
+        const int room = params_.n_queue + params_.n_parallel - n_busy_;
+        if (int(queue_.size()) >= room) return Admission::full;
+        queue_.push_back(std::move(task));
+    }
+    wake_.notify_one();
+    return Admission::taken;
+}
+
+void Worker::end() {
+    {
+        const std::lock_guard lock(mutex_);
+        ending_ = true;
+        for (const auto& task : queue_) task->tell(ApiError{.status = 503, .message = "the server is stopping"});
+        queue_.clear();
+    }
+    wake_.notify_one();
+}
+
+std::vector<SlotState> Worker::slots() const {
+    const std::lock_guard lock(mutex_);
+    return states_;
+}
+
+int Worker::n_waiting() const {
+    const std::lock_guard lock(mutex_);
+    return int(std::count_if(queue_.begin(), queue_.end(), [](const auto& task) { return !task->cancelled(); }));
+}
+
+bool Worker::ending() const {
+    const std::lock_guard lock(mutex_);
+    return ending_;
+}
+
+void Worker::run() {
+    while (await_work()) {
+        if (Slot* slot = next_to_read()) {
+            read(*slot);
+        } else {
+            step_answers();
+        }
+    }
+}
+
+/// Gives waiting requests free slots. False where the end has come and nothing is under way.
+bool Worker::await_work() {
+    std::unique_lock lock(mutex_);
+    wake_.wait(lock, [&] { return ending_ || n_busy_ > 0 || !queue_.empty(); });
+    for (size_t i = 0; i < slots_.size() && !queue_.empty(); ++i) {
+        if (slots_[i].task) continue;
+        const int n_prompt = int(queue_.front()->params.prompts.front().size());
+        states_[i] = {.id = int(i), .is_processing = true, .n_prompt_tokens = n_prompt};
+        slots_[i] = {.task = std::move(queue_.front()), .answer = nullptr, .order = n_taken_++};
+        queue_.pop_front();
+        ++n_busy_;
+    }
+    return n_busy_ > 0;
+}
+
+/// Of the slots whose prompts are to be read, the one that came first.
+Worker::Slot* Worker::next_to_read() {
+    Slot* next = nullptr;
+    for (Slot& slot : slots_) {
+        if (slot.task && !slot.answer && (!next || slot.order < next->order)) next = &slot;
+    }
+    return next;
+}
+
+/// Between chunks of rows the other answers grow, for as long as the chunks took: half of the time is theirs.
+void Worker::read(Slot& slot) {
+    attempt(slot, [&] {
+        auto answer = std::make_unique<Generation>(model_, *slot.task, slot.next_prompt++);
+        answer->read([&](const PrefillProgress&) {
+            if (Clock::now() - stepped_ >= step_time_) step_answers();
+            return !slot.task->cancelled();
+        });
+        slot.answer = std::move(answer);
+    });
+    if (slot.answer) advance(slot);
+}
+
+void Worker::step_answers() {
+    const Clock::time_point start = Clock::now();
+    for (Slot& slot : slots_) {
+        if (!slot.answer) continue;
+        attempt(slot, [&] {
+            if (slot.task->cancelled()) throw Error(ErrorKind::cancelled, "nobody waits for the answer");
+            slot.answer->step();
+        });
+        if (slot.answer) advance(slot);
+    }
+    stepped_ = Clock::now();
+    step_time_ = stepped_ - start;
+}
+
+/// What follows when a slot's answer has grown: the next prompt, or the end of the request.
+void Worker::advance(Slot& slot) {
+    show(slot);
+    if (!slot.answer->done()) return;
+    const Outcome outcome = slot.answer->outcome();
+    slot.answer.reset();
+    metrics_.prompt_tokens += outcome.n_prompt;
+    metrics_.predicted_tokens += outcome.n_predicted;
+    metrics_.prompt_seconds += outcome.prompt_seconds;
+    metrics_.predicted_seconds += outcome.predicted_seconds;
+    const bool last = slot.next_prompt == int(slot.task->params.prompts.size());
+    if (last) ++metrics_.answered;
+    slot.task->tell(outcome);
+    if (last) release(slot);
+}
+
+/// Does the work for a slot; where that fails the client is told and the slot is free.
+void Worker::attempt(Slot& slot, const std::function<void()>& work) {
+    try {
+        return work();
+    } catch (const Error& error) {
+        const bool left = error.kind() == ErrorKind::cancelled;
+        ++(left ? metrics_.cancelled : metrics_.failed);
+        slot.task->tell(ApiError{.status = error.kind() == ErrorKind::usage ? 400 : 503, .message = error.what()});
+    } catch (const std::bad_alloc&) {
+        ++metrics_.failed;
+        slot.task->tell(ApiError{.status = 503, .message = "not enough memory"});
+    } catch (const std::exception& error) {
+        ++metrics_.failed;
+        slot.task->tell(ApiError{.status = 500, .message = error.what()});
+    }
+    release(slot);
+}
+
+void Worker::release(Slot& slot) {
+    slot = {};
+    const std::lock_guard lock(mutex_);
+    --n_busy_;
+    states_[size_t(&slot - slots_.data())] = {.id = int(&slot - slots_.data())};
+}
+
+void Worker::show(const Slot& slot) {
+    const std::lock_guard lock(mutex_);
+    SlotState& state = states_[size_t(&slot - slots_.data())];
+    state.n_prompt_tokens = int(slot.task->params.prompts[size_t(slot.next_prompt - 1)].size());
+    state.n_decoded = slot.answer->n_predicted();
+}
+
+}  // namespace fastkv::server

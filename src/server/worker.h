@@ -1,0 +1,84 @@
+// The one thread that computes. It reads one prompt at a time, and between its chunks of rows lets the answers that are
+// under way grow, so that a long prompt holds up nobody for long.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "fastkv/fastkv.h"
+#include "server/generation.h"
+#include "server/metrics.h"
+#include "server/task.h"
+
+namespace fastkv::server {
+
+struct WorkerParams {
+    int n_parallel = 4;  ///< requests at work
+    int n_queue = 64;    ///< further ones that may wait
+};
+
+/// What a slot is doing.
+struct SlotState {
+    int id = 0;
+    bool is_processing = false;
+    int n_prompt_tokens = 0;
+    int n_decoded = 0;
+};
+
+class Worker {
+  public:
+    Worker(Model model, const WorkerParams& params, Metrics& metrics);
+    /// Waits for the answers under way.
+    ~Worker();
+
+    enum class Admission { taken, full, ending };
+    Admission submit(std::shared_ptr<Task> task);
+
+    /// No request is taken any more, those that wait are refused, those at work go on to their end.
+    void end();
+
+    std::vector<SlotState> slots() const;
+    int n_waiting() const;
+    bool ending() const;
+
+  private:
+    struct Slot {
+        std::shared_ptr<Task> task;  // nullptr: free
+        int next_prompt = 0;
+        std::unique_ptr<Generation> answer;  // nullptr while its prompt is to be read
+        uint64_t order = 0;                  // of arrival
+    };
+
+    void run();
+    bool await_work();
+    Slot* next_to_read();
+    void read(Slot& slot);
+    void step_answers();
+    void advance(Slot& slot);
+    void attempt(Slot& slot, const std::function<void()>& work);
+    void release(Slot& slot);
+    void show(const Slot& slot);
+
+    const Model model_;
+    const WorkerParams params_;
+    Metrics& metrics_;
+    std::vector<Slot> slots_;  // [n_parallel] the worker's thread alone
+    uint64_t n_taken_ = 0;
+    Clock::time_point stepped_;     // when the last round of steps ended
+    Clock::duration step_time_{0};  // how long it took
+
+    mutable std::mutex mutex_;
+    std::condition_variable wake_;
+    std::deque<std::shared_ptr<Task>> queue_;
+    std::vector<SlotState> states_;  // [n_parallel]
+    int n_busy_ = 0;
+    bool ending_ = false;
+
+    std::thread thread_;  // the last: it uses the others
+};
+
+}  // namespace fastkv::server
