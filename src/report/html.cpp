@@ -48,6 +48,8 @@ void put_lines(Html& html, const HtmlLines& part, size_t n_columns) {
         for (size_t i = 0; i < line.size(); ++i) {
             Attributes attributes;
             if (i == 0) attributes.emplace_back("scope", "row");
+            constexpr size_t long_name = 24;
+            if (i == 0 && line[i].text.size() > long_name) attributes.emplace_back("class", "long");
             if (!line[i].kind.empty()) attributes.emplace_back("class", line[i].kind);
             if (!line[i].title.empty()) attributes.emplace_back("title", line[i].title);
             html.element(i == 0 ? "th" : "td", line[i].text, attributes);
