@@ -587,7 +587,7 @@ TEST(Gemm, SaysWhatItIs) {
     if (gemm_available(GemmType::f32)) {
         EXPECT_NE(gemm_description().find("oneDNN "), std::string::npos) << gemm_description();
     } else {
-        EXPECT_EQ(gemm_description(), "none");
+        EXPECT_EQ(gemm_description().find("oneDNN"), std::string::npos) << gemm_description();
         EXPECT_THROW(PackedWeights(GemmType::f32, 64, 64), Error);
         EXPECT_THROW(PackedKv(GemmType::f32, 64, 1, 64), Error);
     }

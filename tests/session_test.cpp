@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "fastkv/fastkv.h"
 #include "support/compare.h"
@@ -51,6 +52,21 @@ TEST_F(Sessions, DecodingContinuesThePrefill) {
     for (size_t i = 20; i < tokens.size(); ++i) step_by_step.decode(tokens[i]);
     EXPECT_EQ(step_by_step.n_past(), whole.n_past());
     EXPECT_LT(largest_difference(whole.logits(), step_by_step.logits()), 1e-3);
+}
+
+TEST_F(Sessions, OnSeveralThreadsShareAModel) {
+    const auto logits_of = [&](int seed, std::vector<float>& logits) {
+        Session session(model_, fastkv(0.3, 0.5));
+        session.prefill(random_tokens(model_, 200 + 20 * seed, uint32_t(seed)));
+        for (int i = 0; i < 10; ++i) session.decode(best(session.logits()));
+        logits.assign(session.logits().begin(), session.logits().end());
+    };
+    std::vector<std::vector<float>> alone(6), together(6);  // [session][n_vocab]
+    for (int i = 0; i < 6; ++i) logits_of(i, alone[size_t(i)]);
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 6; ++i) threads.emplace_back([&, i] { logits_of(i, together[size_t(i)]); });
+    threads.clear();  // waits
+    EXPECT_EQ(together, alone);
 }
 
 TEST_F(Sessions, OnGgmlsOperatorsDecodingContinuesThePrefill) {

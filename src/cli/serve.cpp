@@ -94,6 +94,10 @@ int serve(const ServeOptions& options) {
     const bool is_ipv6 = params.host.find(':') != std::string::npos;
     std::fprintf(stderr, "fastkv: listening on http://%s:%d\n",
                  is_ipv6 ? ("[" + params.host + "]").c_str() : params.host.c_str(), server.port());
+    const bool loopback = params.host.starts_with("127.") || params.host == "::1" || params.host == "localhost";
+    if (!loopback && params.api_keys.empty()) {
+        std::fputs("fastkv: warning: whoever reaches this address may ask: give --api-key or --api-key-file\n", stderr);
+    }
     while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
     std::fputs("fastkv: stopping when the answers under way have ended (a second signal stops at once)\n", stderr);
     server.finish();

@@ -1,6 +1,7 @@
 #include "engine/graph.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "fastkv/error.h"
 #include "model/memory.h"
@@ -66,6 +67,7 @@ void Graph::run() {
             ggml_backend_tensor_set(input.tensor, input.host, 0, ggml_nbytes(input.tensor));
         }
     }
+    const std::lock_guard lock(device_.computing);
     const ggml_status status = ggml_backend_graph_compute(device_.backend, graph_);
     if (status != GGML_STATUS_SUCCESS) {
         fail(device_.name + " could not compute a layer: " + ggml_status_to_string(status));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "fastkv/model.h"
@@ -16,6 +17,8 @@ struct Device {
     bool is_cpu = true;
     bool own_kernels = false;
     int n_threads = 1;  ///< of the CPU
+    mutable std::mutex
+        computing;  ///< to hold while a graph runs: ggml's backend has one work buffer, sessions share it
 
     Device() = default;
     ~Device();
