@@ -264,8 +264,8 @@ TEST(TunePlot, ShowsEveryPointAndTheChoice) {
         for (size_t at = svg.find(part); at != std::string::npos; at = svg.find(part, at + 1)) ++n;
         return n;
     };
-    EXPECT_EQ(count("<circle"), 4);  // a distance of 0 has no logarithm
-    EXPECT_EQ(count("class='accent'"), 2);       // the choice, in both panels
+    EXPECT_EQ(count("<circle"), 4);                // a distance of 0 has no logarithm
+    EXPECT_EQ(count("class='accent'"), 2);         // the choice, in both panels
     EXPECT_EQ(count("stroke-opacity='0.45'"), 2);  // intervals
     EXPECT_THAT(svg, HasSubstr("A &amp; B"));
     EXPECT_THAT(svg, HasSubstr("FullKV 10 of 10"));
