@@ -9,6 +9,7 @@
 
 #include "bench/statistics.h"
 #include "cli/text.h"
+#include "text/json.h"
 
 namespace fastkv::cli {
 
@@ -20,17 +21,6 @@ using Samples = std::vector<double>;
 std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
 
 // ---- one row as JSON, from which CSV comes as well ---------------------------------------------------------------
-
-Json params_json(const MethodParams& method) {
-    Json json = Json::object();
-    for (const ParamInfo& info : list_params()) {
-        const std::string text = param_text(method, info.name);
-        if (text.empty()) continue;
-        const Json number = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-        json[info.name] = number.is_number() ? number : Json(text);
-    }
-    return json;
-}
 
 // Median, spread and samples of a time, and of the tokens per second that it means; null where nothing was measured.
 void put_times(Json& json, const std::string& name, const Samples& seconds, int n_tokens, bool measured) {
@@ -82,7 +72,7 @@ Json row_json(const bench::Row& row, const BenchFacts& facts) {
     json["n_threads"] = row.n_threads;
     json["name"] = row.method.name;
     json["method"] = row.method.params.method;
-    json["params"] = params_json(row.method.params);
+    json["params"] = text::params_json(row.method.params);
     json["n_prompt"] = test.n_prompt;
     json["n_gen"] = test.n_gen;
     json["n_depth"] = test.n_depth;
@@ -97,13 +87,10 @@ Json row_json(const bench::Row& row, const BenchFacts& facts) {
     return json;
 }
 
-// A file name need not be UTF-8, JSON must.
-std::string dump(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
-
-void print_json(const std::vector<Json>& rows) { std::printf("%s\n", dump(Json(rows), 2).c_str()); }
+void print_json(const std::vector<Json>& rows) { std::printf("%s\n", text::json_text(Json(rows), 2).c_str()); }
 
 void print_jsonl(const std::vector<Json>& rows) {
-    for (const Json& row : rows) std::printf("%s\n", dump(row, -1).c_str());
+    for (const Json& row : rows) std::printf("%s\n", text::json_text(row, -1).c_str());
 }
 
 std::string joined(const std::vector<std::string>& cells) {
@@ -115,14 +102,14 @@ std::string joined(const std::vector<std::string>& cells) {
 // RFC 4180. Lists are joined by spaces, parameters are name=value; null is empty.
 std::string csv_text(const Json& value) {
     if (value.is_null()) return "";
-    if (!value.is_string() && !value.is_structured()) return dump(value, -1);
+    if (!value.is_string() && !value.is_structured()) return text::json_text(value, -1);
     std::string text;
     if (value.is_string()) text = value.get<std::string>();
     if (value.is_structured()) {
         for (const auto& [name, item] : value.items()) {
             text += text.empty() ? "" : " ";
             text += value.is_object() ? name + "=" : "";
-            text += item.is_string() ? item.get<std::string>() : dump(item, -1);
+            text += item.is_string() ? item.get<std::string>() : text::json_text(item, -1);
         }
     }
     for (size_t at = 0; (at = text.find('"', at)) != std::string::npos; at += 2) text.insert(at, 1, '"');

@@ -13,6 +13,7 @@
 #include "cli/input_text.h"
 #include "cli/whole_file.h"
 #include "fastkv/error.h"
+#include "text/json.h"
 
 namespace fastkv::cli {
 
@@ -142,7 +143,7 @@ void ResultFolder::write_summary(const Json& tables) const {
     summary["n_samples"] = rows_.size();
     summary["n_failed"] = std::count_if(rows_.begin(), rows_.end(), [](auto& row) { return row.failed(); });
     summary["tables"] = tables;
-    write_file(summary_name, summary.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_file(summary_name, text::json_text(summary, 2) + "\n");
 }
 
 void ResultFolder::write_file(const std::string& name, const std::string& content) const {

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "cli/options.h"
+#include "text/json.h"
 
 namespace fastkv::cli {
 
@@ -16,13 +17,7 @@ using Json = nlohmann::ordered_json;
 
 // Everything that is needed to run it again; parameters that the method does not have are left out.
 Json params_json(const Model& model, const MethodParams& method, const SamplerParams& sampler) {
-    Json json = Json::object();
-    for (const ParamInfo& info : list_params()) {
-        const std::string text = param_text(method, info.name);
-        if (text.empty()) continue;
-        const Json number = Json::parse(text, nullptr, false);
-        json[info.name] = number.is_number() ? number : Json(text);
-    }
+    Json json = text::params_json(method);
     json["compute"] = compute_name(model.params().compute);
     json["ops"] = ops_name(model.params().ops);
     json["threads"] = model.params().n_threads;
@@ -99,8 +94,7 @@ std::string trace_json(const Model& model, const Session& session, const Sampler
     json["memory"] = {{"kv_cache_bytes", memory.kv_cache_bytes},
                       {"weights_bytes", memory.weights_bytes},
                       {"peak_rss_bytes", memory.peak_rss_bytes}};
-    // A file name need not be UTF-8, JSON must.
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    return text::json_text(json) + "\n";
 }
 
 }  // namespace fastkv::cli

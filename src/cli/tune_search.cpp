@@ -10,6 +10,7 @@
 #include "cli/text.h"
 #include "cli/tune_bench.h"
 #include "cli/whole_file.h"
+#include "text/json.h"
 #include "tune/layer_distance.h"
 #include "tune/plot.h"
 #include "tune/search.h"
@@ -374,7 +375,7 @@ void print_json(const TuneOptions& options, const Bench& bench, const Found& fou
     }
     if (found.result.winner) json["chosen"] = setting_text(found.settings[size_t(*found.result.winner)]);
     if (!found.stored.empty()) json["stored"] = found.stored;
-    std::printf("%s\n", json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+    std::printf("%s\n", text::json_text(json, 2).c_str());
 }
 
 std::string picture(const Bench& bench, const Found& found) {

@@ -11,6 +11,7 @@
 #include "eval/string_match.h"
 #include "fastkv/error.h"
 #include "text/format.h"
+#include "text/json.h"
 
 namespace fastkv::eval {
 
@@ -69,7 +70,7 @@ std::string cells_json(const std::vector<Row>& rows) {
             cell["score"] = row.score;
             cell["response"] = row.prediction;
         }
-        cells.append(cells.empty() ? "[\n" : ",\n").append(cell.dump(-1, ' ', false, Json::error_handler_t::replace));
+        cells.append(cells.empty() ? "[\n" : ",\n").append(text::json_text(cell));
     }
     return cells.empty() ? "[]\n" : cells + "\n]\n";
 }

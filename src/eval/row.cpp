@@ -4,6 +4,7 @@
 
 #include "eval/json_lines.h"
 #include "fastkv/error.h"
+#include "text/json.h"
 
 namespace fastkv::eval {
 
@@ -80,8 +81,7 @@ std::string row_json(const Row& row) {
     }
     json["references"] = row.references;
     json.update(row.more);
-    // A prediction may end in the middle of a character.
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return text::json_text(json);
 }
 
 std::vector<Row> rows_of(std::string_view content, const std::string& name) {

@@ -78,9 +78,8 @@ const Group param_table[] = {
          {"kernel",
           "N|auto",
           &P::kernel,
-          "neighbours that a score is pooled over, odd; auto: whole numbers and words as well (default 7; fastkv on "
-          "qwen2 and "
-          "--score expected: auto)",
+          "neighbours that a score is pooled over, odd; auto: whole numbers and words as well (default 7; "
+          "fastkv on qwen2 and --score expected: auto)",
           {"auto", MethodParams::kernel_auto}},
          {"pooling", "", &P::pooling, "how they are pooled (default max)"},
          {"budget", "N", &P::budget, "tokens that each layer caches, instead of --retain-rate"},

@@ -17,6 +17,7 @@
 #include "ggml.h"
 #include "gguf.h"
 #include "model/log.h"
+#include "model/memory.h"
 
 namespace fastkv {
 
@@ -54,14 +55,6 @@ class Mapping {
     const uint8_t* bytes() const { return static_cast<const uint8_t*>(data_); }
     uint64_t size() const { return size_; }
     void will_need() const { madvise(data_, size_, MADV_WILLNEED); }
-
-    /// Whole pages inside [from, from + n_bytes).
-    void will_not_need(const uint8_t* from, size_t n_bytes) const {
-        const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-        const auto begin = (reinterpret_cast<uintptr_t>(from) + page - 1) / page * page;
-        const auto end = (reinterpret_cast<uintptr_t>(from) + n_bytes) / page * page;
-        if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-    }
 
   private:
     void* data_ = nullptr;
@@ -315,10 +308,7 @@ const void* GgufFile::tensor_data(const std::string& name) const {
     return impl_->mapping.bytes() + impl_->offset(found->second);
 }
 
-void GgufFile::release(const std::string& name) const {
-    const auto* from = static_cast<const uint8_t*>(tensor_data(name));
-    impl_->mapping.will_not_need(from, ggml_nbytes(tensor(name)));
-}
+void GgufFile::release(const std::string& name) const { give_back_pages(tensor_data(name), ggml_nbytes(tensor(name))); }
 
 int64_t GgufFile::n_tensors() const { return static_cast<int64_t>(impl_->by_index.size()); }
 

@@ -115,21 +115,6 @@ namespace {
 
 constexpr size_t huge_page = size_t{2} << 20;
 
-#if defined(__linux__)
-// Tells the system about the whole pages of this size that lie inside the memory.
-void advise(void* data, size_t bytes, size_t page, int advice) {
-    const auto begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
-    const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
-    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, advice);
-}
-
-void give_back(void* data, size_t bytes) {
-    advise(data, bytes, static_cast<size_t>(sysconf(_SC_PAGESIZE)), MADV_DONTNEED);
-}
-#else
-void give_back(void*, size_t) {}
-#endif
-
 // Memory that pieces are cut from, from its beginning to its end.
 class Block {
   public:
@@ -150,13 +135,27 @@ class Block {
 
 }  // namespace
 
-void prefer_huge_pages(void* data, size_t bytes) {
+namespace {
+
 #if defined(__linux__)
-    advise(data, bytes, huge_page, MADV_HUGEPAGE);
+// Tells the system about the whole pages of this size that lie inside the memory.
+void advise(const void* data, size_t bytes, size_t page, int advice) {
+    const auto begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+    const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / page * page;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+constexpr int in_large_pages = MADV_HUGEPAGE, not_needed = MADV_DONTNEED;
 #else
-    (void)data;
-    (void)bytes;
+void advise(const void*, size_t, size_t, int) {}
+constexpr int in_large_pages = 0, not_needed = 0;
 #endif
+
+}  // namespace
+
+void prefer_huge_pages(void* data, size_t bytes) { advise(data, bytes, huge_page, in_large_pages); }
+
+void give_back_pages(const void* data, size_t bytes) {
+    advise(data, bytes, static_cast<size_t>(sysconf(_SC_PAGESIZE)), not_needed);
 }
 
 std::shared_ptr<std::byte> side_by_side(size_t bytes) {
@@ -173,7 +172,7 @@ std::shared_ptr<std::byte> side_by_side(size_t bytes) {
         last = block;
     }
     if (!piece) return nullptr;
-    return {piece, [block, rounded](std::byte* data) { give_back(data, rounded); }};
+    return {piece, [block, rounded](std::byte* data) { give_back_pages(data, rounded); }};
 }
 
 bool reset_peak_rss() {

@@ -20,6 +20,10 @@ uint64_t peak_rss_bytes();
 /// changes.
 void prefer_huge_pages(void* data, size_t bytes);
 
+/// Gives the whole pages inside this memory back to the system: what is mapped from a file is read anew when it is
+/// wanted again, other memory is lost. A hint, as above.
+void give_back_pages(const void* data, size_t bytes);
+
 /// `bytes` for data that is streamed through again and again, aligned to 64 bytes: pieces lie side by side in blocks of
 /// large pages, of which a small piece alone would have none. Its pages go back to the system with the piece. nullptr
 /// when there is no memory.

@@ -342,10 +342,11 @@ Weights::Weights(const GgufFile& file, const HyperParams& h, const ModelParams& 
 
     Placer placer(file, params, cpu, gpu);
     const bool tied = !placer.has("output.weight");
-    token_embd = tied && output_device == &cpu ? placer.matrix("token_embd.weight", h.n_embd, h.n_vocab, cpu)
-                                               : placer.table("token_embd.weight", h.n_embd, h.n_vocab);
+    const bool is_output = tied && output_device == &cpu;
+    token_embd = is_output ? placer.matrix("token_embd.weight", h.n_embd, h.n_vocab, cpu)
+                           : placer.table("token_embd.weight", h.n_embd, h.n_vocab);
     output_norm = placer.vector("output_norm.weight", h.n_embd, *output_device);
-    output = tied && output_device == &cpu
+    output = is_output
                  ? token_embd
                  : placer.matrix(tied ? "token_embd.weight" : "output.weight", h.n_embd, h.n_vocab, *output_device);
     const bool biases = has_biases(file);

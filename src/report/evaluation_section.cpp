@@ -125,10 +125,7 @@ struct Loss {
 
 /// Prompts that FullKV answered better, the worst losses first.
 std::vector<Loss> losses_of(const std::vector<Row>& rows, const std::string& setting) {
-    std::map<std::string, const Row*> full;
-    for (const Row& row : rows) {
-        if (row.method == "fullkv" && !row.failed()) full[row.id] = &row;
-    }
+    const RowsById full = full_rows(rows);
     std::vector<Loss> losses;
     for (const Row& row : rows) {
         const auto found = full.find(row.id);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <set>
 
 #include "eval/compare.h"
@@ -43,16 +42,6 @@ std::vector<Cell> overall(const std::string& evaluation, const std::vector<Row>&
         for (const Row& row : rows) cells.back().n_failed += row.setting == line.setting && row.failed() ? 1 : 0;
     }
     return cells;
-}
-
-using RowsById = std::map<std::string, const Row*>;
-
-RowsById full_rows(const std::vector<Row>& rows) {
-    RowsById full;
-    for (const Row& row : rows) {
-        if (row.method == "fullkv" && !row.failed()) full.emplace(row.id, &row);
-    }
-    return full;
 }
 
 /// What is known of a setting beside FullKV.
@@ -133,6 +122,14 @@ std::vector<Standing> standings(const std::string& evaluation, const std::vector
         all.push_back(std::move(standing));
     }
     return all;
+}
+
+RowsById full_rows(const std::vector<Row>& rows) {
+    RowsById full;
+    for (const Row& row : rows) {
+        if (row.method == "fullkv" && !row.failed()) full.emplace(row.id, &row);
+    }
+    return full;
 }
 
 std::vector<int> lengths_of(const std::vector<Row>& rows) {

@@ -1,6 +1,7 @@
 // What the report knows of each evaluation: its tables, and what they come to for a method.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,6 +38,10 @@ struct Standing {
 
 /// One for each setting, in the order in which they were first asked.
 std::vector<Standing> standings(const std::string& evaluation, const std::vector<eval::Row>& rows);
+
+/// What FullKV answered, by the sample's id.
+using RowsById = std::map<std::string, const eval::Row*>;
+RowsById full_rows(const std::vector<eval::Row>& rows);
 
 /// All lengths of the rows, ascending; 0 where they have none.
 std::vector<int> lengths_of(const std::vector<eval::Row>& rows);

@@ -71,6 +71,18 @@ class Reader {
         }
     }
 
+    /// Takes a line in. Where that fails, it is left out with a complaint.
+    template <class Work>
+    void take(const std::string& complaint, const Work& work) {
+        try {
+            work();
+        } catch (const Json::exception& error) {
+            complain(complaint + error.what());
+        } catch (const Error& error) {
+            complain(complaint + error.what());
+        }
+    }
+
     void add_evaluation(const std::string& folder, const std::set<std::string>& known) {
         const std::string summary_path = inside(folder, summary_name), samples_path = inside(folder, samples_name);
         if (known.count(summary_path) == 0) return add_stray(samples_path);
@@ -104,16 +116,12 @@ class Reader {
         std::set<std::string> keys;
         const auto on_error = [&](const std::string& line) { complain(line); };
         for (eval::JsonLine& line : eval::json_lines(content, path, on_error)) {
-            try {
+            take(line.where + " is no result of fastkv eval: ", [&] {
                 eval::Row row = eval::row_of(std::move(line.json));
                 check_row(evaluation.name, row);
                 if (!keys.insert(row.key()).second) fail("a sample that stands further up");
                 evaluation.rows.push_back(std::move(row));
-            } catch (const Json::exception& error) {
-                complain(line.where + " is no result of fastkv eval: " + error.what());
-            } catch (const Error& error) {
-                complain(line.where + " is no result of fastkv eval: " + error.what());
-            }
+            });
         }
     }
 
@@ -163,17 +171,13 @@ class Reader {
             return;
         }
         for (const eval::JsonLine& line : lines) {
-            try {
+            take(line.where + " is no row of fastkv bench: ", [&] {
                 if (!is_bench_row(line.json)) fail("it lacks its keys");
                 BenchRow row = bench_row_of(line.json);
                 Model& model = model_of(row);
                 if (model.benches.empty() || model.benches.back().file != name) model.benches.push_back({name, {}});
                 model.benches.back().rows.push_back(std::move(row));
-            } catch (const Json::exception& error) {
-                complain(line.where + " is no row of fastkv bench: " + error.what());
-            } catch (const Error& error) {
-                complain(line.where + " is no row of fastkv bench: " + error.what());
-            }
+            });
         }
     }
 

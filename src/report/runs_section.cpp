@@ -3,6 +3,7 @@
 #include <set>
 
 #include "report/sections.h"
+#include "text/json.h"
 #include "text/numbers.h"
 
 namespace fastkv::report {
@@ -13,7 +14,7 @@ using eval::Json;
 
 std::string shown(const Json& value) {
     if (value.is_string()) return value.get<std::string>();
-    return value.is_null() ? "" : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return value.is_null() ? "" : text::json_text(value);
 }
 
 /// What several runs say under a key, each once.

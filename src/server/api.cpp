@@ -7,6 +7,7 @@
 
 #include "server/answer_stream.h"
 #include "server/fields.h"
+#include "text/json.h"
 
 namespace fastkv::server {
 
@@ -16,8 +17,7 @@ using nlohmann::ordered_json;
 namespace {
 
 HttpResponse respond(const ordered_json& body) {
-    return {.content_type = "application/json",
-            .body = body.dump(-1, ' ', false, ordered_json::error_handler_t::replace)};
+    return {.content_type = "application/json", .body = text::json_text(body)};
 }
 
 HttpResponse respond(const ApiError& error) {
@@ -41,7 +41,8 @@ Api::Api(Model model, const ServerParams& params)
 
 // ---- which endpoint ----
 
-const std::vector<Api::Route>& Api::routes() {
+/// nullptr where there is none.
+const Api::Route* Api::find_route(const std::string& path) {
     static const std::vector<Route> all = {{"GET", "/health", &Api::health},
                                            {"GET", "/v1/health", &Api::health},
                                            {"GET", "/v1/models", &Api::models},
@@ -53,28 +54,25 @@ const std::vector<Api::Route>& Api::routes() {
                                            {"GET", "/props", &Api::props},
                                            {"GET", "/slots", &Api::slots},
                                            {"GET", "/metrics", &Api::metrics}};
-    return all;
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Route& route) { return path == route.path; });
+    return found == all.end() ? nullptr : &*found;
 }
 
 std::optional<HttpResponse> Api::refuse_early(const HttpRequest& request) {
     if (!is_health(request.path) && !keys_.allow(request.authorization, request.x_api_key)) {
         return respond(ApiError{.status = 401, .message = "a valid API key is needed: Authorization: Bearer KEY"});
     }
-    for (const Route& route : routes()) {
-        if (request.path != route.path) continue;
-        const bool head = request.method == "HEAD" && std::strcmp(route.method, "GET") == 0;
-        if (request.method == route.method || head) return {};
-        return respond(ApiError{
-            .status = 405, .message = request.path + " takes " + route.method + " requests", .allow = route.method});
-    }
-    return respond(ApiError{.status = 404, .message = "there is no " + request.path});
+    const Route* route = find_route(request.path);
+    if (!route) return error(404, "there is no " + request.path);
+    const bool head = request.method == "HEAD" && std::strcmp(route->method, "GET") == 0;
+    if (request.method == route->method || head) return {};
+    return respond(ApiError{
+        .status = 405, .message = request.path + " takes " + route->method + " requests", .allow = route->method});
 }
 
 HttpResponse Api::handle(const HttpRequest& request) {
-    for (const Route& route : routes()) {
-        if (request.path == route.path) return (this->*route.answer)(request);
-    }
-    return error(404, "there is no " + request.path);
+    const Route* route = find_route(request.path);
+    return route ? (this->*route->answer)(request) : error(404, "there is no " + request.path);
 }
 
 HttpResponse Api::error(int status, const std::string& message) {

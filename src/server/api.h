@@ -29,7 +29,7 @@ class Api : public HttpHandler {
         const char* path;
         HttpResponse (Api::*answer)(const HttpRequest&);
     };
-    static const std::vector<Route>& routes();
+    static const Route* find_route(const std::string& path);
 
     HttpResponse health(const HttpRequest&);
     HttpResponse models(const HttpRequest&);

@@ -1,6 +1,6 @@
 #include "server/api_error.h"
 
-#include <nlohmann/json.hpp>
+#include "text/json.h"
 
 namespace fastkv::server {
 
@@ -22,8 +22,7 @@ std::string error_json(const ApiError& error) {
     nlohmann::ordered_json object = {
         {"message", error.message}, {"type", type_of(error.status)}, {"param", nullptr}, {"code", error.status}};
     if (!error.param.empty()) object["param"] = error.param;
-    // what is wrong is quoted from the request, and may be cut within a character
-    return nlohmann::ordered_json{{"error", object}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return text::json_text({{"error", object}});
 }
 
 }  // namespace fastkv::server

@@ -18,6 +18,7 @@ TokenLogprob logprob_of(const Model& model, std::span<const float> logits, Token
     const auto logprob = [&](Token t) { return double(logits[size_t(t)]) - double(largest) - std::log(sum); };
 
     TokenLogprob result{.text = model.piece(token, /*special=*/true), .logprob = logprob(token), .top = {}};
+    if (n_top == 0) return result;
     std::vector<Token> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
     const auto n = std::min(size_t(n_top), order.size());

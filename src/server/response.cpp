@@ -6,6 +6,7 @@
 
 #include "server/logprobs.h"
 #include "text/format.h"
+#include "text/json.h"
 
 namespace fastkv::server {
 
@@ -13,12 +14,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-// Pieces of tokens, in logprobs, may be cut within a character.
-std::string text_of(const ordered_json& value) {
-    return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
-
-std::string event(const ordered_json& value) { return "data: " + text_of(value) + "\n\n"; }
+std::string event(const ordered_json& value) { return "data: " + text::json_text(value) + "\n\n"; }
 
 ordered_json logprobs_json(const ResponseShape& shape, const std::vector<TokenLogprob>& tokens) {
     if (!shape.with_logprobs) return nullptr;
@@ -44,12 +40,7 @@ ordered_json timings_json(const Outcome& o) {
 
 ordered_json method_json(const MethodParams& method) {
     ordered_json object = {{"method", method.method}};
-    for (const ParamInfo& info : list_params()) {
-        const std::string value = param_text(method, info.name);
-        if (value.empty()) continue;
-        const auto number = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
-        object[info.name] = number.is_number() ? ordered_json(number) : ordered_json(value);
-    }
+    object.update(text::params_json(method));
     return object;
 }
 
@@ -130,7 +121,7 @@ std::string response_json(const ResponseShape& shape, const std::vector<Choice>&
     response["usage"] = usage_json(choices);
     response["timings"] = timings_json(choices.back().outcome);
     response["fastkv"] = method_json(choices.back().outcome.method);
-    return text_of(response);
+    return text::json_text(response);
 }
 
 std::string first_chunk(const ResponseShape& shape) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "text/json.h"
 #include "tune/asker.h"
 
 namespace fastkv::tune {
@@ -54,7 +55,7 @@ std::string answer_json(const RetrievalPrompt& prompt, const std::string& method
     json["seconds"] = rounded(answer.seconds);
     json["prompt"] = prompt.hash();
     json["engine"] = engine;
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return text::json_text(json);
 }
 
 AnswerFile::AnswerFile(const std::string& path, std::string engine) : path_(path), engine_(std::move(engine)) {

@@ -9,6 +9,7 @@
 
 #include "eval/random.h"
 #include "fastkv/error.h"
+#include "text/json.h"
 
 namespace fastkv::tune {
 
@@ -63,7 +64,7 @@ std::string tuned_json(const Tuned& tuned, const std::string& model_name) {
     }
     json["params"] = params;
     for (const auto& [name, text] : tuned.found) json["found"][name] = text;
-    return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    return text::json_text(json, 2) + "\n";
 }
 
 Tuned tuned_of(const std::string& text, const std::string& path) {
