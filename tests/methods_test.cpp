@@ -129,10 +129,10 @@ TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
     const MethodParams p = resolve(fastkv_params(), qwen2);
     EXPECT_EQ(p.tsp_layer, 9);
     EXPECT_EQ(p.tsp_rate, 0.1);
-    EXPECT_EQ(p.retain_rate, 0.05);
+    EXPECT_EQ(p.retain_rate, 0.09);
     EXPECT_EQ(p.window, 32);
     EXPECT_EQ(p.kernel, MethodParams::kernel_auto);
-    EXPECT_EQ(p.min_budget, 200);
+    EXPECT_EQ(p.min_budget, 360);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).tsp_rate, 0.5);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).min_budget, 0);
     MethodParams wide = fastkv_params();

@@ -121,6 +121,27 @@ TEST_F(Sessions, CachesTheBudgetOfEveryLayer) {
     }
 }
 
+TEST_F(Sessions, CachesAreStoredAsTheMethodsDefaultsCountOn) {
+    const TinyModel qwen2{.arch = "qwen2", .n_embd = 128, .n_head = 4, .head_dim = 32};
+    const Model model = load(test::write_tiny_model(qwen2), Compute::bf16);
+    const auto bytes = [](const Model& of, const char* method, CacheType type) {
+        MethodParams params{.method = method};
+        params.retain_rate = 0.5;
+        const SessionParams session{.n_predict = 8, .cache_type_k = type, .cache_type_v = type};
+        Session read(of, params, session);
+        read.prefill(random_tokens(of, 200));
+        EXPECT_EQ(read.memory().kv_cache_bytes, estimate(of, params, 200, session).kv_cache_bytes);
+        return read.memory().kv_cache_bytes;
+    };
+    const uint64_t half = bytes(model, "fastkv", CacheType::f16);
+    EXPECT_EQ(bytes(model, "fastkv", CacheType::automatic) * 64, half * 34);  // 34 bytes for 32 values
+    EXPECT_EQ(bytes(model, "snapkv", CacheType::automatic), bytes(model, "snapkv", CacheType::f16));
+    const Model narrow = load(test::write_tiny_model({.arch = "qwen2"}), Compute::bf16);  // heads of 16 values
+    EXPECT_EQ(bytes(narrow, "fastkv", CacheType::automatic), bytes(narrow, "fastkv", CacheType::f16));
+    const MethodParams fastkv_method;
+    EXPECT_EQ(resolve_cache_type(CacheType::automatic, fastkv_method, model_), CacheType::f32);
+}
+
 TEST_F(Sessions, ShortPromptsKeepEverything) {
     for (int n : {1, 2, 7, 8, 9, 40, 79}) {
         Session full(model_, {.method = "fullkv"});

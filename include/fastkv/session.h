@@ -51,11 +51,15 @@ struct MemoryStats {
 
 /// How cached keys or values are stored.
 enum class CacheType {
-    automatic,  ///< float16; with Compute::f32 float32
+    automatic,  ///< see resolve_cache_type()
     f32,
     f16,
     q8_0,  ///< 8 bits and a scale per 32 values: just over half of f16; needs heads of a multiple of 32
 };
+
+/// `type`, or what CacheType::automatic stands for: float32 with Compute::f32, q8_0 where the method's defaults for the
+/// model's architecture count on it (fastkv on qwen2), else float16. Throws Error(usage) for an unknown method.
+CacheType resolve_cache_type(CacheType type, const MethodParams& method, const Model& model);
 
 /// Takes the logits [rows][n_vocab] of consecutive prompt tokens, of which the first has position `first`.
 using LogitsCallback = std::function<void(int first, std::span<const float> logits)>;

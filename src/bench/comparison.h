@@ -16,6 +16,7 @@ struct Row {
     NamedMethod method;  ///< with every parameter resolved
     Test test;
     int n_threads = 0;
+    std::string type_k, type_v;   ///< how the method stores keys and values: "f16"
     std::string test_time;        ///< when it was first run, ISO 8601, UTC; "" before
     std::vector<Sample> samples;  ///< one for each repetition
     std::string error;            ///< why it could not be run; "": it could

@@ -110,7 +110,7 @@ std::vector<bench::Row> list_rows(const BenchOptions& options, const std::vector
                 for (const int n_gen : options.n_gen) {
                     for (const auto& method : methods) {
                         if (n_prompt + n_gen == 0) refuse("-p 0 -n 0 measures nothing");
-                        rows.push_back({method, {n_prompt, n_gen, depth}, threads, "", {}, ""});
+                        rows.push_back({.method = method, .test = {n_prompt, n_gen, depth}, .n_threads = threads});
                     }
                 }
             }
@@ -163,6 +163,13 @@ Plan make_plan(const BenchOptions& options) {
     }
     Plan plan;
     plan.rows = list_rows(options, resolved_methods(options, model), n_threads);
+    for (bench::Row& row : plan.rows) {
+        const auto type = [&](CacheType given) {
+            return cache_type_name(resolve_cache_type(given, row.method.params, model));
+        };
+        row.type_k = type(options.model.cache_type_k);
+        row.type_v = type(options.model.cache_type_v);
+    }
     plan.params.model_path = options.model.path;
     plan.params.model = options.model.params;
     plan.params.session.n_ctx = context_size(options.model, model);
@@ -175,9 +182,7 @@ Plan make_plan(const BenchOptions& options) {
                   tune::model_hash(options.model.path),
                   model.hparams(),
                   model.params(),
-                  bench::cpu_name(),
-                  cache_type_name(options.model.cache_type_k, model.params().compute),
-                  cache_type_name(options.model.cache_type_v, model.params().compute)};
+                  bench::cpu_name()};
     return plan;
 }
 

@@ -60,8 +60,6 @@ void put_facts(Json& json, const BenchFacts& facts) {
     json["n_gpu_layers"] = facts.model.n_gpu_layers;
     json["compute"] = compute_name(facts.model.compute);
     json["ops"] = ops_name(facts.model.ops);
-    json["type_k"] = facts.type_k;
-    json["type_v"] = facts.type_v;
 }
 
 Json row_json(const bench::Row& row, const BenchFacts& facts) {
@@ -73,6 +71,8 @@ Json row_json(const bench::Row& row, const BenchFacts& facts) {
     json["name"] = row.method.name;
     json["method"] = row.method.params.method;
     json["params"] = text::params_json(row.method.params);
+    json["type_k"] = row.type_k;
+    json["type_v"] = row.type_v;
     json["n_prompt"] = test.n_prompt;
     json["n_gen"] = test.n_gen;
     json["n_depth"] = test.n_depth;
@@ -146,11 +146,11 @@ void print_caption(const std::vector<bench::Row>& rows, const BenchFacts& facts)
         most = std::max(most, row.samples.size());
         if (row.error.empty()) least = std::min(least, row.samples.size());
     }
-    std::printf("%s (%s %s, %s parameters, %s) on %s; fastkv %s, compute %s, cache %s/%s; ",
+    std::printf("%s (%s %s, %s parameters, %s) on %s; fastkv %s, compute %s; ",
                 file_name(facts.model_path).c_str(), hp.arch.c_str(), hp.file_type.c_str(),
                 count_text(hp.n_params).c_str(), bytes_text(hp.weights_bytes).c_str(),
                 facts.cpu.empty() ? "an unknown processor" : facts.cpu.c_str(), version(),
-                compute_name(facts.model.compute).c_str(), facts.type_k.c_str(), facts.type_v.c_str());
+                compute_name(facts.model.compute).c_str());
     std::printf(least < most ? "median ± standard deviation of %zu runs, the last rows of one less\n\n"
                 : most > 1   ? "median ± standard deviation of %zu runs\n\n"
                              : "%zu run\n\n",
@@ -175,7 +175,8 @@ void print_methods(const std::vector<bench::Row>& rows) {
     std::vector<std::string> shown;
     for (const bench::Row& row : rows) {
         const std::string text = method_text(row.method.params);
-        const std::string line = row.method.name == text ? text : row.method.name + ": " + text;
+        const std::string line = (row.method.name == text ? text : row.method.name + ": " + text) +
+                                 format("; cache %s/%s", row.type_k.c_str(), row.type_v.c_str());
         if (std::find(shown.begin(), shown.end(), line) != shown.end()) continue;
         shown.push_back(line);
         std::printf("%s\n", line.c_str());

@@ -16,7 +16,6 @@ struct BenchFacts {
     HyperParams hparams;
     ModelParams model;  ///< resolved
     std::string cpu;
-    std::string type_k, type_v;  ///< "f16"
 };
 
 /// "pp1000+tg32 @ d512", as llama-bench names a test.

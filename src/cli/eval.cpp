@@ -37,8 +37,8 @@ Json identity(const EvalOptions& options, const Model& model, const eval::Measur
     settings["model_hash"] = tune::model_hash(options.model.path);
     settings["compute"] = compute_name(model.params().compute);
     settings["ops"] = ops_name(model.params().ops);
-    settings["cache_type_k"] = cache_type_name(options.model.cache_type_k, options.model.params.compute);
-    settings["cache_type_v"] = cache_type_name(options.model.cache_type_v, options.model.params.compute);
+    settings["cache_type_k"] = cache_type_name(options.model.cache_type_k);
+    settings["cache_type_v"] = cache_type_name(options.model.cache_type_v);
     settings["n_ctx"] = context_size(options.model, model);
     settings["max_prompt"] = options.max_prompt.value_or(0);
     settings["truncation"] = protocol.truncation == eval::Truncation::reference ? "reference" : "message";

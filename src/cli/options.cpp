@@ -64,9 +64,9 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
              [&](const std::string& text) { options.params.n_gpu_layers = parse_gpu_layers(text); });
     add_text(app, "--compute", "KIND", "arithmetic: auto, f32 (to verify), bf16 (default auto)",
              [&](const std::string& text) { options.params.compute = choose(computes, "--compute", text); });
-    add_text(app, "--cache-type-k", "TYPE", "how keys are cached: f32, f16, q8_0 (default f16)",
+    add_text(app, "--cache-type-k", "TYPE", "how keys are cached: f32, f16, q8_0 (default f16; fastkv on qwen2: q8_0)",
              [&](const std::string& text) { options.cache_type_k = choose(cache_types, "-ctk", text); });
-    add_text(app, "--cache-type-v", "TYPE", "how values are cached (default f16)",
+    add_text(app, "--cache-type-v", "TYPE", "how values are cached (the same)",
              [&](const std::string& text) { options.cache_type_v = choose(cache_types, "-ctv", text); });
     add_text(app, "--ops", "KIND", "operators on the CPU: auto, standard (ggml's only) (default auto)",
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
@@ -168,10 +168,7 @@ void check_threads(int n_threads) {
     if (n_threads > 1024) refuse("-t " + std::to_string(n_threads) + " is above 1024");
 }
 
-std::string cache_type_name(CacheType type, Compute compute) {
-    const CacheType by_compute = compute == Compute::f32 ? CacheType::f32 : CacheType::f16;
-    return name_of(cache_types, type == CacheType::automatic ? by_compute : type);
-}
+std::string cache_type_name(CacheType type) { return name_of(cache_types, type); }
 
 std::string compute_name(Compute compute) { return name_of(computes, compute); }
 std::string ops_name(Ops ops) { return name_of(ops_choices, ops); }

@@ -49,8 +49,8 @@ std::vector<int> parse_lengths(const std::string& flag, const std::string& text)
 /// Throws Error(usage) where -t makes no sense.
 void check_threads(int n_threads);
 
-/// "f16": what `type` comes to.
-std::string cache_type_name(CacheType type, Compute compute);
+/// "f16", "auto".
+std::string cache_type_name(CacheType type);
 
 std::string compute_name(Compute compute);
 std::string ops_name(Ops ops);

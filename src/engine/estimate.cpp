@@ -61,7 +61,7 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const HyperParams& hp = impl.hparams;
     const MethodEntry& method = find_method(method_params.method);
     const MethodParams params = method.resolve(method_params, hp);
-    const KvTypes types = cache_types(session, impl.params, hp);
+    const KvTypes types = cache_types(session, method, impl.params, hp);
 
     CostEstimate cost;
     int window = 0;

@@ -33,14 +33,20 @@ ggml_type compute_type(Compute compute) { return compute == Compute::f32 ? GGML_
 
 namespace {
 
-ggml_type stored_type(CacheType type, const char* flag, const ModelParams& model, const HyperParams& hparams) {
-    switch (type) {
-        case CacheType::automatic: return compute_type(model.compute);
-        case CacheType::f32: return GGML_TYPE_F32;
-        case CacheType::f16: return GGML_TYPE_F16;
-        case CacheType::q8_0: break;
-    }
-    if (hparams.head_dim % int(ggml_blck_size(GGML_TYPE_Q8_0)) != 0) {
+bool fit_q8_0(const HyperParams& hparams) { return hparams.head_dim % int(ggml_blck_size(GGML_TYPE_Q8_0)) == 0; }
+
+CacheType resolved_type(CacheType type, const MethodEntry& method, const ModelParams& model,
+                        const HyperParams& hparams) {
+    if (type != CacheType::automatic) return type;
+    if (model.compute == Compute::f32) return CacheType::f32;
+    const bool small = method.counts_on_8_bits && method.counts_on_8_bits(hparams) && fit_q8_0(hparams);
+    return small ? CacheType::q8_0 : CacheType::f16;
+}
+
+ggml_type stored_type(CacheType type, const char* flag, const HyperParams& hparams) {
+    if (type == CacheType::f32) return GGML_TYPE_F32;
+    if (type == CacheType::f16) return GGML_TYPE_F16;
+    if (!fit_q8_0(hparams)) {
         refuse(std::string(flag) + " q8_0 stores 32 values at a time: heads of " + std::to_string(hparams.head_dim) +
                " do not divide; use f16");
     }
@@ -49,9 +55,16 @@ ggml_type stored_type(CacheType type, const char* flag, const ModelParams& model
 
 }  // namespace
 
-KvTypes cache_types(const SessionParams& session, const ModelParams& model, const HyperParams& hparams) {
-    return {stored_type(session.cache_type_k, "-ctk", model, hparams),
-            stored_type(session.cache_type_v, "-ctv", model, hparams)};
+CacheType resolve_cache_type(CacheType type, const MethodParams& method, const Model& model) {
+    return resolved_type(type, find_method(method.method), model.params(), model.hparams());
+}
+
+KvTypes cache_types(const SessionParams& session, const MethodEntry& method, const ModelParams& model,
+                    const HyperParams& hparams) {
+    const auto stored = [&](CacheType type, const char* flag) {
+        return stored_type(resolved_type(type, method, model, hparams), flag, hparams);
+    };
+    return {stored(session.cache_type_k, "-ctk"), stored(session.cache_type_v, "-ctv")};
 }
 
 }  // namespace fastkv

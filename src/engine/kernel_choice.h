@@ -5,6 +5,7 @@
 #include "fastkv/session.h"
 #include "ggml.h"
 #include "kernels/gemm.h"
+#include "methods/registry.h"
 #include "model/device.h"
 
 namespace fastkv {
@@ -29,7 +30,8 @@ int prefill_chunk_rows(const Device& device);
 /// The type of a layer's full keys and values during the prefill.
 ggml_type compute_type(Compute compute);
 
-/// The types of cached keys and values. Throws Error(usage) where the model's heads do not fit one.
-KvTypes cache_types(const SessionParams& session, const ModelParams& model, const HyperParams& hparams);
+/// The types of a method's cached keys and values. Throws Error(usage) where the model's heads do not fit one.
+KvTypes cache_types(const SessionParams& session, const MethodEntry& method, const ModelParams& model,
+                    const HyperParams& hparams);
 
 }  // namespace fastkv

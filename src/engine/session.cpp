@@ -51,7 +51,7 @@ struct Session::Impl {
           method(find_method(method_params.method)),
           params(method.resolve(method_params, model.hparams())),
           session(session_params),
-          types(cache_types(session_params, model.params(), model.hparams())),
+          types(cache_types(session_params, method, model.params(), model.hparams())),
           head(model.impl()),
           row(size_t(model.hparams().n_embd)),
           logits(size_t(model.hparams().n_vocab)) {}

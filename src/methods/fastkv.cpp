@@ -13,8 +13,10 @@ namespace {
 
 // Where the paper published nothing for an architecture, what was measured on a model of it (docs/methods.md): a lower
 // layer and fewer tokens than in the paper, chosen by more of the question, and whole. Each only where it is not given.
+bool has_measured_defaults(const HyperParams& hparams) { return hparams.arch == "qwen2"; }
+
 void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams) {
-    if (hparams.arch != "qwen2") return;
+    if (!has_measured_defaults(hparams)) return;
     if (resolved.tsp_layer.value_or(TspLayer::model_default) == TspLayer::model_default) {
         resolved.tsp_layer = 2 * hparams.n_layer / 5;  // 9 of 24
     }
@@ -24,8 +26,8 @@ void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams
     }
     if (resolved.budget) return;
     if (!resolved.retain_rate) {
-        resolved.retain_rate = std::min(0.05, resolved.tsp_rate.value_or(1));
-        if (!resolved.min_budget) resolved.min_budget = 200;
+        resolved.retain_rate = std::min(0.09, resolved.tsp_rate.value_or(1));  // in q8_0 5 % of float16's bytes
+        if (!resolved.min_budget) resolved.min_budget = 360;
     }
     if (!resolved.tsp_rate && resolved.tsp_layer != TspLayer::off) {
         resolved.tsp_rate = std::max(0.1, *resolved.retain_rate);
@@ -58,6 +60,8 @@ const MethodEntry fastkv_method = {
       "pooling", "score", "head_floor", "layer_budget", "sinks"}},
     resolve_fastkv,
     plan_fastkv,
+    nullptr,
+    has_measured_defaults,
 };
 
 }  // namespace fastkv
