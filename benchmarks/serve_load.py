@@ -179,31 +179,38 @@ def load(server, options):
     return not log.errors
 
 
+def chunk_times(server, body):
+    """When the chunks of a stream with text came."""
+    connection, response = server.post({**body, "stream": True})
+    times = []
+    for line in response:
+        if line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["text"]:
+            times.append(time.monotonic())
+    connection.close()
+    return times
+
+
 def answers_together(server, options):
-    """Tokens per second of answers to short prompts that grow at the same time, median of several rounds."""
+    """Chunks (a token each, but for characters of several tokens) per second while all answers grow, median of rounds."""
     print("| answers at a time | tokens/s in all |\n|---:|---:|")
     randomness = random.Random(options.seed)
     for n in [int(n) for n in options.together.split(",")]:
         rates = []
         for round_ in range(options.rounds + 1):  # the first warms up
-            bodies = [{"prompt": text_of(60, randomness), "max_tokens": options.tokens, "ignore_eos": True}
-                      for _ in range(n)]
-            answers = [None] * n
+            times = [[] for _ in range(n)]
 
-            def ask(i, bodies=bodies, answers=answers):
-                connection, response = server.post(bodies[i])
-                answers[i] = json.loads(response.read())
-                connection.close()
+            def ask(i, prompt=text_of(20, randomness), times=times):
+                body = {"prompt": prompt, "max_tokens": options.tokens, "ignore_eos": True}
+                times[i] = chunk_times(server, body)
 
             clients = [threading.Thread(target=ask, args=(i,)) for i in range(n)]
             for thread in clients:
                 thread.start()
             for thread in clients:
                 thread.join()
-            # the longest of them contains the others' growing, and the prompts that came after its own
-            seconds = max(answer["timings"]["predicted_ms"] for answer in answers) / 1000
+            begin, end = max(own[0] for own in times), min(own[-1] for own in times)  # all grow in between
             if round_ > 0:
-                rates.append(sum(answer["usage"]["completion_tokens"] - 1 for answer in answers) / seconds)
+                rates.append(sum(begin < at <= end for own in times for at in own) / (end - begin))
         print(f"| {n} | {statistics.median(rates):.0f} |", flush=True)
     return True
 
