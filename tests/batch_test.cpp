@@ -87,7 +87,7 @@ class Together : public ::testing::TestWithParam<Shape> {
     }
 
     Model model_ = Model::load(test::write_tiny_model(GetParam().model),
-                               {.compute = Compute::f32, .ops = GetParam().ops, .n_threads = GetParam().n_threads});
+                               {.n_threads = GetParam().n_threads, .compute = Compute::f32, .ops = GetParam().ops});
     Batch batch_{model_};
     std::mt19937 random_{5};
 };
@@ -144,7 +144,7 @@ TEST_P(Together, AttentionIsRecordedForEach) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Together, ::testing::ValuesIn(shapes()),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& param) { return std::string(param.param.name); });
 
 // ---- what fails, fails alone ------------------------------------------------------------------------------------
 

@@ -149,7 +149,7 @@ TEST_P(Devices, ReadLaterTurnsAsTheCpuDoes) {
 /// Sessions of different methods and lengths in one pass over both devices.
 TEST_P(Devices, DecodeTogetherAsTheCpuDoes) {
     const std::string path = test::write_tiny_model({.n_layer = 5});
-    ModelParams params{.compute = Compute::f32, .n_threads = 1};
+    ModelParams params{.n_threads = 1, .compute = Compute::f32};
     const Model cpu = Model::load(path, params);
     params.n_gpu_layers = GetParam();
     const Model mixed = Model::load(path, params);

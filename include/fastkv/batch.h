@@ -23,11 +23,11 @@ class Batch {
     Batch& operator=(Batch&&) noexcept;
 
     /// Does `sessions[i]->decode(tokens[i])` for every i, with the same results: bit for bit where all linear layers
-    /// are of types that fastkv multiplies a few rows by itself (Q4_0, Q4_1, Q5_0, Q8_0 with AVX-512 VNNI), elsewhere
-    /// within float32 rounding, as ggml's products take several rows in another order than one. A session's decode
-    /// seconds are those of the whole pass.
-    /// Returns what each session's decode() would have thrown, nullptr where it went well; the others go on. Throws
-    /// Error(usage), with nothing done, for sessions of another model, one given twice, and lists of different length.
+    /// are of types that fastkv multiplies up to 64 rows by itself (Q4_0, Q4_1, Q5_0, Q8_0 with AVX-512 VNNI),
+    /// elsewhere within float32 rounding, as ggml's products take several rows in another order than one. A session's
+    /// decode seconds are those of the whole pass. Returns what each session's decode() would have thrown, nullptr
+    /// where it went well; the others go on. Throws Error(usage), with nothing done, for sessions of another model, one
+    /// given twice, and lists of different length.
     std::vector<std::exception_ptr> decode(std::span<Session* const> sessions, std::span<const Token> tokens);
 
   private:

@@ -24,7 +24,7 @@ struct QuantizedMatrix {
 bool quantized_available();
 
 /// More rows than this are not what these products are for: every thread keeps all of them in 8 bits.
-constexpr int max_quantized_rows = 32;
+constexpr int max_quantized_rows = 64;
 
 /// One of the linear layers that read the same rows: y[m][n] = base + x[m][k]·Wᵀ.
 struct QuantizedOutput {
