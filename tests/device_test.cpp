@@ -146,6 +146,30 @@ TEST_P(Devices, ReadLaterTurnsAsTheCpuDoes) {
     }
 }
 
+/// Sessions of different methods and lengths in one pass over both devices.
+TEST_P(Devices, DecodeTogetherAsTheCpuDoes) {
+    const std::string path = test::write_tiny_model({.n_layer = 5});
+    ModelParams params{.n_threads = 1, .compute = Compute::f32};
+    const Model cpu = Model::load(path, params);
+    params.n_gpu_layers = GetParam();
+    const Model mixed = Model::load(path, params);
+    std::vector<Session> alone, together;
+    for (const char* method : {"fullkv", "fastkv", "pyramidinfer"}) {
+        const auto prompt = test::random_tokens(cpu.hparams().n_vocab, 150 + 100 * int(alone.size()));
+        alone.emplace_back(cpu, MethodParams{.method = method}, SessionParams{.n_predict = 2}).prefill(prompt);
+        together.emplace_back(mixed, MethodParams{.method = method}, SessionParams{.n_predict = 2}).prefill(prompt);
+    }
+    Batch batch(mixed);
+    Session* const all[] = {&together[0], &together[1], &together[2]};
+    for (const Token token : {10, 20, 30, 40}) {
+        for (const std::exception_ptr& error : batch.decode(all, std::vector<Token>(3, token))) ASSERT_FALSE(error);
+        for (size_t i = 0; i < alone.size(); ++i) {
+            alone[i].decode(token);
+            ASSERT_LT(test::largest_difference(alone[i].logits(), together[i].logits()), 5e-2) << "session " << i;
+        }
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Layers, Devices, ::testing::Values(1, 3, 5, -1));
 
 class DeviceVariants : public ::testing::TestWithParam<test::Variant> {

@@ -540,8 +540,8 @@ TEST_P(RowTimes, EqualsPlainLoop) {
     std::fill(x.begin() + 32, x.begin() + 64, 0.0F);  // a block without a scale
     const auto base = random_floats(static_cast<size_t>(n), 9);
     std::vector<float> y(static_cast<size_t>(n), -12345.0F);
-    const QuantizedOutput output{{type, blocks.bytes.data(), n, k}, base.data(), y.data()};
-    run_threads(3, Threads::at_once, [&](int ith) { quantized_linear({&output, 1}, {}, x.data(), ith, 3); });
+    const QuantizedOutput output{{type, blocks.bytes.data(), n, k}, {base.data(), 0}, {y.data(), 0}};
+    run_threads(3, Threads::at_once, [&](int ith) { quantized_linear({&output, 1}, {}, {x.data(), 0}, 1, ith, 3); });
     const auto rounded = in_eight_bits(x);
     for (int i = 0; i < n; ++i) {
         double magnitude = 1;
@@ -573,13 +573,54 @@ TEST(RowGate, EqualsPlainLoop) {
     const QuantizedGate layer{{norm.data(), 1e-5F},
                               {BlockType::q4_1, gate.bytes.data(), n_ff, k},
                               {BlockType::q8_0, up.bytes.data(), n_ff, k}};
-    run_threads(2, Threads::at_once, [&](int ith) { quantized_gate(layer, x.data(), y.data(), ith, 2); });
+    run_threads(2, Threads::at_once, [&](int ith) { quantized_gate(layer, {x.data(), 0}, {y.data(), 0}, 1, ith, 2); });
     const auto exact = normalized(x.data(), k, norm, 1e-5);
     const auto rounded = in_eight_bits(std::vector<float>(exact.begin(), exact.end()));
     for (int i = 0; i < n_ff; ++i) {
         const double g = product(gate.values, i, rounded);
         const double expected = g / (1 + std::exp(-g)) * product(up.values, i, rounded);
         ASSERT_NEAR(y[static_cast<size_t>(i)], expected, 1e-3 * std::max(1.0, std::abs(expected))) << i;
+    }
+}
+
+/// Rows with gaps between them, every row of each kind of tile.
+TEST_P(RowTimes, SeveralRowsAreEachWhatItIsAlone) {
+    if (!quantized_available()) {
+        GTEST_SKIP() << "no VNNI here";
+    }
+    const auto [type, size] = GetParam();
+    const auto n = static_cast<size_t>(size.first);
+    const auto k = static_cast<size_t>(size.second);
+    const Blocks blocks(type, size.first, size.second, 17);
+    const QuantizedMatrix w{type, blocks.bytes.data(), size.first, size.second};
+    const auto norm = random_floats(k, 18);
+    for (const int m : {2, 3, 4, 5, 6, 7, 8, 13, 33}) {
+        const auto rows = static_cast<size_t>(m);
+        const size_t x_stride = k + 3;
+        const size_t y_stride = n + 5;
+        const auto x = random_floats(rows * x_stride, 19);
+        const auto base = random_floats(rows * n, 20);
+        std::vector<float> y(rows * y_stride), gated(rows * y_stride);
+        const QuantizedOutput output{w, {base.data(), n}, {y.data(), y_stride}};
+        const QuantizedGate gate{{norm.data(), 1e-5F}, w, w};
+        run_threads(3, Threads::at_once, [&](int ith) {
+            quantized_linear({&output, 1}, {norm.data(), 1e-5F}, {x.data(), x_stride}, m, ith, 3);
+            quantized_gate(gate, {x.data(), x_stride}, {gated.data(), y_stride}, m, ith, 3);
+        });
+        for (size_t row = 0; row < rows; ++row) {
+            std::vector<float> alone(n), gated_alone(n);
+            const ConstRows own{x.data() + row * x_stride, 0};
+            const QuantizedOutput single{w, {base.data() + row * n, 0}, {alone.data(), 0}};
+            run_threads(3, Threads::at_once, [&](int ith) {
+                quantized_linear({&single, 1}, {norm.data(), 1e-5F}, own, 1, ith, 3);
+                quantized_gate(gate, own, {gated_alone.data(), 0}, 1, ith, 3);
+            });
+            for (size_t i = 0; i < n; ++i) {
+                ASSERT_EQ(y[row * y_stride + i], alone[i]) << "row " << row << " of " << m << ", column " << i;
+                ASSERT_EQ(gated[row * y_stride + i], gated_alone[i])
+                    << "row " << row << " of " << m << ", column " << i;
+            }
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cmath>
 #include <csignal>
+#include <filesystem>
+#include <memory>
 #include <thread>
 
 #include "server/stop_strings.h"
@@ -418,20 +420,48 @@ TEST_F(ServingOne, RefusesWhatIsPastTheQueueUntilClientsGo) {
     EXPECT_EQ(post("/v1/completions", body).status, 200);
 }
 
-TEST_F(Serving, AbandonedConnectionsLeaveNothingBehind) {
+/// Descriptors of this process, the server's among them.
+size_t open_descriptors() {
+    const std::filesystem::directory_iterator all("/proc/self/fd");
+    return size_t(std::distance(begin(all), end(all)));
+}
+
+class ServingTheAbsent : public Serving {
+  protected:
+    static ServerParams of_short_silence() {
+        ServerParams params = params_with();
+        params.limits.idle_seconds = 1;
+        return params;
+    }
+    ServingTheAbsent() : Serving(of_short_silence()) {}
+};
+
+TEST_F(ServingTheAbsent, AThousandAbandonedConnectionsLeaveNothingBehind) {
+    EXPECT_EQ(get("/health").status, 200);
+    const size_t before = open_descriptors();
     const json body = {{"prompt", some_tokens(200)}, {"max_tokens", 3000}, {"ignore_eos", true}};
     json streamed = body;
     streamed["stream"] = true;
     const std::string whole = request_text("POST", "/v1/completions", body.dump());
-    for (int i = 0; i < 300; ++i) {
-        test::Connection connection(server_.port());
-        if (i % 3 == 0) connection.send_all(whole.substr(0, size_t(i) % whole.size()));  // cut off anywhere
-        if (i % 3 == 1) connection.send_all(whole);
-        if (i % 3 == 2) connection.send_all(request_text("POST", "/v1/completions", streamed.dump()));
+    std::vector<std::unique_ptr<test::Connection>> left;  // open: the server has to end them
+    for (size_t i = 0; i < 1000; ++i) {
+        auto connection = std::make_unique<test::Connection>(server_.port());
+        ASSERT_TRUE(connection->connected()) << i;
+        if (i % 5 == 1 || i % 5 == 4) connection->send_all(whole.substr(0, i % whole.size()));  // cut off anywhere
+        if (i % 5 == 2) connection->send_all(whole);
+        if (i % 5 == 3) connection->send_all(request_text("POST", "/v1/completions", streamed.dump()));
+        if (i % 5 == 4) left.push_back(std::move(connection));
     }
+    EXPECT_EQ(post("/v1/completions", R"({"prompt": "text", "max_tokens": 1})").status, 200);
     await_metric("requests_deferred", 0);
     await_metric("requests_processing", 0);
-    EXPECT_EQ(post("/v1/completions", R"({"prompt": "text", "max_tokens": 1})").status, 200);
+    for (const auto& connection : left) connection->receive();  // until the server closes it
+    left.clear();
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (open_descriptors() > before && std::chrono::steady_clock::now() < limit) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    EXPECT_LE(open_descriptors(), before);
 }
 
 class ServingImpatiently : public Serving {

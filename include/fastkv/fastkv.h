@@ -1,6 +1,7 @@
 // fastkv: answers about long documents from GGUF models, with a compressed key/value cache.
 #pragma once
 
+#include "fastkv/batch.h"    // IWYU pragma: export
 #include "fastkv/error.h"    // IWYU pragma: export
 #include "fastkv/method.h"   // IWYU pragma: export
 #include "fastkv/model.h"    // IWYU pragma: export

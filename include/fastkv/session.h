@@ -118,7 +118,8 @@ class Session {
     void check_recompress() const;
 
     /// Appends one token and computes the logits of the next.
-    /// Throws Error(failure) when the context is full, Error(usage) before a prefill.
+    /// Throws Error(failure) when the context is full, Error(usage) before a prefill. Where it fails while it computes
+    /// the session is left empty. Batch (batch.h) does this for several sessions at once.
     void decode(Token token);
 
     std::span<const float> logits() const;      ///< [n_vocab] after prefill() or decode()
@@ -149,6 +150,7 @@ class Session {
     MemoryStats memory() const;
 
   private:
+    friend class Batch;
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "kernels/cache_attention.h"
 
@@ -120,7 +121,7 @@ ggml_tensor* group_rows(Graph& graph, const LayerCache& cache, ggml_tensor* kv, 
                         size_t(cache.row(group.first_head, 0)) * kv->nb[1]);
 }
 
-/// By ggml's operators, group after group: q [head_dim, n_head, 1] -> [head_dim * n_head, 1].
+/// One row's attention by ggml's operators, group after group: q [head_dim, n_head, 1] -> [head_dim * n_head, 1].
 ggml_tensor* cache_attention_by_ggml(Graph& graph, const CacheQuestion& question, ggml_tensor* q) {
     const auto& [hparams, choice, cache, written, position, groups, weights] = question;
     ggml_context* ctx = graph.ctx();
@@ -144,10 +145,11 @@ ggml_tensor* cache_attention_by_ggml(Graph& graph, const CacheQuestion& question
     return out;
 }
 
-kernels::CacheQuery cache_query(const CacheQuestion& question, const ggml_tensor* q) {
+/// Row `row` of the queries q [head_dim, n_head, rows].
+kernels::CacheQuery cache_query(const CacheQuestion& question, const ggml_tensor* q, size_t row) {
     const KvTensors& kv = question.cache.tensors();
     return {
-        .q = static_cast<const float*>(q->data),
+        .q = reinterpret_cast<const float*>(static_cast<const char*>(q->data) + row * q->nb[2]),
         .k = {kv.k->data, kv_view(kv.k).type, kv.k->nb[1]},
         .v = {kv.v->data, kv_view(kv.v).type, kv.v->nb[1]},
         .heads = question.cache.heads(),
@@ -160,28 +162,38 @@ kernels::CacheQuery cache_query(const CacheQuestion& question, const ggml_tensor
     };
 }
 
-ggml_tensor* cache_attention_by_kernel(Graph& graph, const CacheQuestion& question, ggml_tensor* q) {
-    const HyperParams& hparams = question.hparams;
-    const std::vector<ggml_tensor*> args = {q, question.written.k, question.written.v};
-    const int64_t size =
-        int64_t(kernels::cache_attention_partial_size(hparams.n_head, hparams.head_dim, graph.device().n_threads));
-    // [n_threads][n_head][2 + head_dim]
-    ggml_tensor* partial = graph.cpu_node({size}, args, [question](ggml_tensor* dst, int ith, int nth) {
-        kernels::cache_attention_partial(cache_query(question, dst->src[0]), static_cast<float*>(dst->data), ith, nth);
-    });
-    if (question.weights) {
-        const int row = weight_row_length(question.choice, question.cache);
+/// The entries that the rows ask for are written by nodes before these: their order in the graph is enough.
+ggml_tensor* cache_attention_by_kernel(Graph& graph, const std::vector<CacheQuestion>& questions, ggml_tensor* q) {
+    const HyperParams& hparams = questions[0].hparams;
+    const auto n_row = int64_t(questions.size());
+    const size_t size =
+        kernels::cache_attention_partial_size(hparams.n_head, hparams.head_dim, graph.device().n_threads);
+    // [rows][n_threads][n_head][2 + head_dim]
+    ggml_tensor* partial =
+        graph.cpu_node({int64_t(size), n_row}, {q}, [questions, size](ggml_tensor* dst, int ith, int nth) {
+            auto* own = static_cast<float*>(dst->data);
+            for (size_t row = 0; row < questions.size(); ++row, own += size) {
+                kernels::cache_attention_partial(cache_query(questions[row], dst->src[0], row), own, ith, nth);
+            }
+        });
+    for (size_t row = 0; row < questions.size(); ++row) {
+        const CacheQuestion& question = questions[row];
+        if (!question.weights) continue;
+        const int length = weight_row_length(question.choice, question.cache);
         *question.weights =
-            graph.cpu_node({row, hparams.n_head}, args, [question, row](ggml_tensor* dst, int ith, int nth) {
-                kernels::cache_attention_weights(cache_query(question, dst->src[0]), static_cast<float*>(dst->data),
-                                                 size_t(row), ith, nth);
+            graph.cpu_node({length, hparams.n_head}, {q}, [question, row, length](ggml_tensor* dst, int ith, int nth) {
+                kernels::cache_attention_weights(cache_query(question, dst->src[0], row),
+                                                 static_cast<float*>(dst->data), size_t(length), ith, nth);
             });
     }
-    return graph.cpu_node(
-        {int64_t(hparams.head_dim) * hparams.n_head, 1}, {partial}, [&hparams](ggml_tensor* dst, int ith, int nth) {
-            kernels::cache_attention_merge(static_cast<const float*>(dst->src[0]->data), hparams.n_head,
-                                           hparams.head_dim, nth, static_cast<float*>(dst->data), ith, nth);
-        });
+    const int64_t n_out = int64_t(hparams.head_dim) * hparams.n_head;
+    return graph.cpu_node({n_out, n_row}, {partial}, [&hparams, size](ggml_tensor* dst, int ith, int nth) {
+        const auto* own = static_cast<const float*>(dst->src[0]->data);
+        auto* out = static_cast<float*>(dst->data);
+        for (int64_t row = 0; row < dst->ne[1]; ++row, own += size, out += dst->ne[0]) {
+            kernels::cache_attention_merge(own, hparams.n_head, hparams.head_dim, nth, out, ith, nth);
+        }
+    });
 }
 
 }  // namespace
@@ -191,10 +203,16 @@ int weight_row_length(const KernelChoice& choice, const LayerCache& cache) {
     return std::min((cache.n_entry(0) + 255) / 256 * 256, cache.capacity(0));
 }
 
-Attend cache_attention(const CacheQuestion& question) {
-    return [question](Graph& graph, ggml_tensor* q) {
-        return question.choice.cache_kernels ? cache_attention_by_kernel(graph, question, q)
-                                             : cache_attention_by_ggml(graph, question, q);
+Attend cache_attention(std::vector<CacheQuestion> questions) {
+    return [questions = std::move(questions)](Graph& graph, ggml_tensor* q) {
+        if (questions[0].choice.cache_kernels) return cache_attention_by_kernel(graph, questions, q);
+        ggml_tensor* out = nullptr;
+        for (size_t row = 0; row < questions.size(); ++row) {
+            ggml_tensor* own = ggml_view_3d(graph.ctx(), q, q->ne[0], q->ne[1], 1, q->nb[1], q->nb[2], row * q->nb[2]);
+            ggml_tensor* part = cache_attention_by_ggml(graph, questions[row], own);
+            out = out ? ggml_concat(graph.ctx(), out, part, 1) : part;
+        }
+        return out;
     };
 }
 

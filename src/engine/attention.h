@@ -67,7 +67,8 @@ struct CacheQuestion {
 /// Rows of the node that CacheQuestion::weights receives are this long: [row length, n_head].
 int weight_row_length(const KernelChoice& choice, const LayerCache& cache);
 
-/// fastkv's kernel reads the cache's length when it runs; ggml's operators cover what `groups` say.
-Attend cache_attention(const CacheQuestion& question);
+/// Row i of the queries asks question i, over a cache of its own. fastkv's kernel reads the caches' lengths when it
+/// runs; ggml's operators cover what `groups` say.
+Attend cache_attention(std::vector<CacheQuestion> questions);
 
 }  // namespace fastkv

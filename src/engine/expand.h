@@ -18,7 +18,7 @@ struct Linear {
     ggml_tensor* weight = nullptr;                       // [n_in, n_out]
     ggml_tensor* bias = nullptr;                         // [n_out] or nullptr
     const kernels::PackedWeights* packed = nullptr;      // the expanded weight, or nullptr: multiply by `weight`
-    std::optional<kernels::QuantizedMatrix> row_matrix;  // `weight` for fastkv's product with a single row
+    std::optional<kernels::QuantizedMatrix> row_matrix;  // `weight` for fastkv's products with a few rows
 };
 
 /// The layer, not expanded, as `device` computes it.

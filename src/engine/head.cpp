@@ -23,21 +23,20 @@ void embed(const Weights& weights, std::span<const Token> tokens, float* rows) {
     }
 }
 
-Head::Head(const Model::Impl& model)
-    : model_(model), allocator_(new_graph_allocator(device())), row_(size_t(model.hparams.n_embd)) {}
+Head::Head(const Model::Impl& model) : model_(model), allocator_(new_graph_allocator(device())) {}
 
-void Head::run(std::span<const float> row, std::span<float> logits) {
+void Head::run(std::span<const float> rows, std::span<float> logits) {
     const HyperParams& hp = model_.hparams;
-    if (!row_graph_) {
-        row_graph_ = std::make_unique<Graph>(device(), allocator_.get(), 16);
-        ggml_tensor* x = row_graph_->input(GGML_TYPE_F32, {hp.n_embd, 1}, row_.data());
-        row_logits_ =
-            build_head(*row_graph_, hp, x, model_.weights.output_norm, make_linear(device(), model_.weights.output));
-        row_graph_->output(row_logits_);
+    if (!graph_ || rows.size() != rows_.size()) {
+        rows_.resize(rows.size());
+        graph_ = std::make_unique<Graph>(device(), allocator_.get(), 16);
+        ggml_tensor* x = graph_->input(GGML_TYPE_F32, {hp.n_embd, int64_t(rows.size()) / hp.n_embd}, rows_.data());
+        logits_ = build_head(*graph_, hp, x, model_.weights.output_norm, make_linear(device(), model_.weights.output));
+        graph_->output(logits_);
     }
-    std::copy(row.begin(), row.end(), row_.begin());
-    row_graph_->run();
-    row_graph_->read(row_logits_, logits.data());
+    std::copy(rows.begin(), rows.end(), rows_.begin());
+    graph_->run();
+    graph_->read(logits_, logits.data());
 }
 
 void Head::run_each(std::span<const float> rows, const LogitsCallback& take) const {

@@ -23,8 +23,8 @@ class Head {
     /// Rows that run_each() computes at a time: their logits, n_vocab floats each, are the largest thing there is.
     static constexpr int chunk_rows = 128;
 
-    /// logits [n_vocab] of one row [n_embd].
-    void run(std::span<const float> row, std::span<float> logits);
+    /// logits [n_rows][n_vocab] of a few rows [n_rows][n_embd], by the weights as the file has them.
+    void run(std::span<const float> rows, std::span<float> logits);
 
     /// Hands the logits of rows [n_rows][n_embd] to `take`, chunk_rows at a time. Many rows go through the expanded
     /// output matrix.
@@ -33,9 +33,9 @@ class Head {
   private:
     const Model::Impl& model_;
     ggml_gallocr_ptr allocator_;
-    std::vector<float> row_;             // [n_embd] input of row_graph_
-    std::unique_ptr<Graph> row_graph_;   // for one row, built once
-    ggml_tensor* row_logits_ = nullptr;  // [n_vocab]
+    std::vector<float> rows_;        // [n_rows][n_embd] input of graph_
+    std::unique_ptr<Graph> graph_;   // of run(), built again for another number of rows
+    ggml_tensor* logits_ = nullptr;  // [n_vocab, n_rows]
 };
 
 }  // namespace fastkv

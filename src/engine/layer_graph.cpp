@@ -1,6 +1,7 @@
 #include "engine/layer_graph.h"
 
 #include <algorithm>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -47,15 +48,27 @@ bool all_packed(std::span<const Linear> linears) {
     return std::all_of(linears.begin(), linears.end(), [](const Linear& linear) { return linear.packed; });
 }
 
+int64_t total(std::span<const int64_t> sizes) { return std::accumulate(sizes.begin(), sizes.end(), int64_t{0}); }
+
+/// What linear layers of these sizes (n_out) have left in `all`, one behind the other: [n_out, rows] each.
+std::vector<ggml_tensor*> split_outputs(Graph& graph, ggml_tensor* all, std::span<const int64_t> sizes, int64_t n_row) {
+    std::vector<ggml_tensor*> parts;
+    size_t offset = 0;
+    for (const int64_t n : sizes) {
+        parts.push_back(ggml_view_2d(graph.ctx(), all, n, n_row, size_t(n) * sizeof(float), offset));
+        offset += size_t(n * n_row) * sizeof(float);
+    }
+    return parts;
+}
+
 /// The linear layers of the normalised rows x [n_in, rows] by one node, which normalises once: [n_out, rows] each, one
 /// behind the other.
 std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Linear> linears, const Norm& norm,
                                                ggml_tensor* x) {
     const std::vector<Linear> own(linears.begin(), linears.end());
-    const int64_t n_row = x->ne[1];
-    int64_t n_out = 0;  // of all
-    for (const Linear& linear : own) n_out += linear.packed->n();
-    ggml_tensor* all = graph.cpu_node({n_out * n_row}, {x}, [own, norm](ggml_tensor* dst, int ith, int nth) {
+    std::vector<int64_t> sizes;
+    for (const Linear& linear : own) sizes.push_back(linear.packed->n());
+    ggml_tensor* all = graph.cpu_node({total(sizes) * x->ne[1]}, {x}, [own, norm](ggml_tensor* dst, int ith, int nth) {
         const ggml_tensor* src = dst->src[0];
         std::vector<kernels::LinearOutput> outputs;
         float* y = floats(dst);
@@ -66,45 +79,34 @@ std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Lin
         }
         kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), ith, nth);
     });
-    std::vector<ggml_tensor*> parts;
-    size_t offset = 0;
-    for (const Linear& linear : own) {
-        const int64_t n = linear.packed->n();
-        parts.push_back(ggml_view_2d(graph.ctx(), all, n, n_row, size_t(n) * sizeof(float), offset));
-        offset += size_t(n * n_row) * sizeof(float);
-    }
-    return parts;
+    return split_outputs(graph, all, sizes, x->ne[1]);
 }
 
-/// Whether fastkv multiplies the rows x by the weights as the file has them: a single row, by types that it knows.
+/// Whether fastkv multiplies the rows x by the weights as the file has them: a few rows, by types that it knows.
 bool by_row(std::span<const Linear> linears, const ggml_tensor* x) {
-    return x->ne[1] == 1 && std::all_of(linears.begin(), linears.end(),
-                                        [](const Linear& linear) { return linear.row_matrix && !linear.packed; });
+    return x->ne[1] <= kernels::max_quantized_rows &&
+           std::all_of(linears.begin(), linears.end(),
+                       [](const Linear& linear) { return linear.row_matrix && !linear.packed; });
 }
 
-/// The linear layers of the normalised row x [n_in] by one node: [n_out] each, one behind the other.
+/// The linear layers of the few normalised rows x [n_in, rows] by one node: [n_out, rows] each, one behind the other.
 std::vector<ggml_tensor*> build_row_linears(Graph& graph, std::span<const Linear> linears, const Norm& norm,
                                             ggml_tensor* x) {
     const std::vector<Linear> own(linears.begin(), linears.end());
-    int64_t n_out = 0;  // of all
-    for (const Linear& linear : own) n_out += linear.row_matrix->n;
-    ggml_tensor* all = graph.cpu_node({n_out}, {x}, [own, norm](ggml_tensor* dst, int ith, int nth) {
+    std::vector<int64_t> sizes;
+    for (const Linear& linear : own) sizes.push_back(linear.row_matrix->n);
+    ggml_tensor* all = graph.cpu_node({total(sizes) * x->ne[1]}, {x}, [own, norm](ggml_tensor* dst, int ith, int nth) {
+        const ggml_tensor* src = dst->src[0];
         std::vector<kernels::QuantizedOutput> outputs;
         float* y = floats(dst);
         for (const Linear& linear : own) {
-            outputs.push_back({*linear.row_matrix, linear.bias ? floats(linear.bias) : nullptr, y});
-            y += linear.row_matrix->n;
+            const auto n = size_t(linear.row_matrix->n);
+            outputs.push_back({*linear.row_matrix, {linear.bias ? floats(linear.bias) : nullptr, 0}, {y, n}});
+            y += n * size_t(src->ne[1]);
         }
-        kernels::quantized_linear(outputs, norm.of_kernels(), floats(dst->src[0]), ith, nth);
+        kernels::quantized_linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), ith, nth);
     });
-    std::vector<ggml_tensor*> parts;
-    size_t offset = 0;
-    for (const Linear& linear : own) {
-        const int64_t n = linear.row_matrix->n;
-        parts.push_back(ggml_view_2d(graph.ctx(), all, n, 1, size_t(n) * sizeof(float), offset));
-        offset += size_t(n) * sizeof(float);
-    }
-    return parts;
+    return split_outputs(graph, all, sizes, x->ne[1]);
 }
 
 /// W·norm(x) + b for each of the linear layers.
@@ -127,9 +129,9 @@ std::vector<ggml_tensor*> build_projections(Graph& graph, const LayerContext& la
 ggml_tensor* build_residual(Graph& graph, const Linear& linear, ggml_tensor* x, ggml_tensor* y) {
     if (by_row({&linear, 1}, y)) {
         const kernels::QuantizedMatrix matrix = *linear.row_matrix;
-        return graph.cpu_node({matrix.n, 1}, {x, y}, [matrix](ggml_tensor* dst, int ith, int nth) {
-            const kernels::QuantizedOutput output{matrix, floats(dst->src[0]), floats(dst)};
-            kernels::quantized_linear({&output, 1}, {}, floats(dst->src[1]), ith, nth);
+        return graph.cpu_node({matrix.n, x->ne[1]}, {x, y}, [matrix](ggml_tensor* dst, int ith, int nth) {
+            const kernels::QuantizedOutput output{matrix, rows_of(dst->src[0]), {floats(dst), size_t(matrix.n)}};
+            kernels::quantized_linear({&output, 1}, {}, rows_of(dst->src[1]), int(dst->ne[1]), ith, nth);
         });
     }
     const kernels::PackedWeights* w = linear.packed;
@@ -154,8 +156,10 @@ ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) 
     }
     if (by_row({linears, 2}, x)) {
         const kernels::QuantizedGate gated{{floats(layer.weights.ffn_norm), eps}, *l.gate.row_matrix, *l.up.row_matrix};
-        ggml_tensor* hidden = graph.cpu_node({gated.gate.n, 1}, {x}, [gated](ggml_tensor* dst, int ith, int nth) {
-            kernels::quantized_gate(gated, floats(dst->src[0]), floats(dst), ith, nth);
+        const int64_t n_ff = gated.gate.n;
+        ggml_tensor* hidden = graph.cpu_node({n_ff, x->ne[1]}, {x}, [gated](ggml_tensor* dst, int ith, int nth) {
+            const kernels::Rows y{floats(dst), size_t(dst->ne[0])};
+            kernels::quantized_gate(gated, rows_of(dst->src[0]), y, int(dst->ne[1]), ith, nth);
         });
         return build_residual(graph, l.down, x, hidden);
     }
@@ -168,6 +172,12 @@ ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) 
 /// [head_dim * heads, rows] -> [head_dim, heads, rows]
 ggml_tensor* split_heads(Graph& graph, ggml_tensor* x, int head_dim) {
     return ggml_reshape_3d(graph.ctx(), x, head_dim, x->ne[0] / head_dim, x->ne[1]);
+}
+
+/// Rows of x [head_dim, heads, rows]: [head_dim, heads, count].
+ggml_tensor* rows_from(Graph& graph, ggml_tensor* x, int64_t first, int64_t count) {
+    if (count == x->ne[2]) return x;
+    return ggml_view_3d(graph.ctx(), x, x->ne[0], x->ne[1], count, x->nb[1], x->nb[2], size_t(first) * x->nb[2]);
 }
 
 /// x [head_dim, heads, rows] into flat rows of `target`: kv_rows [cached heads · rows]. Each head is repeated for the
@@ -195,13 +205,27 @@ ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor*
 
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                             ggml_tensor* kv_rows, const KvTensors& kv) {
+    const KvTarget target{kv, kv_rows};
+    return build_keys_values(graph, layer, x, positions, {&target, 1}).front();
+}
+
+std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x,
+                                         ggml_tensor* positions, std::span<const KvTarget> targets) {
     const int head_dim = layer.hparams.head_dim;
+    const bool values = targets[0].kv.v;
     const Linear linears[] = {layer.linears.k, layer.linears.v};
-    const std::vector<ggml_tensor*> parts = build_projections(graph, layer, {linears, kv.v ? 2U : 1U}, x);
+    const std::vector<ggml_tensor*> parts = build_projections(graph, layer, {linears, values ? 2U : 1U}, x);
     ggml_tensor* k = build_rope(graph, layer, split_heads(graph, parts[0], head_dim), positions);
-    const KvTensors written = {write_rows(graph, k, kv_rows, kv.k), nullptr};
-    if (!kv.v) return written;
-    return {written.k, write_rows(graph, split_heads(graph, parts[1], head_dim), kv_rows, kv.v)};
+    ggml_tensor* v = values ? split_heads(graph, parts[1], head_dim) : nullptr;
+    const int64_t share = x->ne[1] / int64_t(targets.size());
+    std::vector<KvTensors> written;
+    for (const KvTarget& target : targets) {
+        const int64_t first = share * int64_t(written.size());
+        KvTensors own{write_rows(graph, rows_from(graph, k, first, share), target.kv_rows, target.kv.k), nullptr};
+        if (values) own.v = write_rows(graph, rows_from(graph, v, first, share), target.kv_rows, target.kv.v);
+        written.push_back(own);
+    }
+    return written;
 }
 
 ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_tensor* keys, ggml_tensor* shift,

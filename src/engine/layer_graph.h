@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <span>
+#include <vector>
 
 #include "engine/cache.h"
 #include "engine/expand.h"
@@ -31,6 +33,16 @@ ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, gg
 /// query heads of a group each get their key/value head's. Returns the written tensors.
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                             ggml_tensor* kv_rows, const KvTensors& kv);
+
+/// Where rows' keys and values go: flat rows `kv_rows` of `kv`, as above.
+struct KvTarget {
+    KvTensors kv;
+    ggml_tensor* kv_rows = nullptr;  // int64 [cached heads · rows]
+};
+
+/// The same for rows x of several caches, as many for each: those of the first target come first.
+std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x,
+                                         ggml_tensor* positions, std::span<const KvTarget> targets);
 
 /// The first keys of every cached head, `keys` float32 [head_dim, heads, n], turned on by `shift` [n] positions and
 /// written to the flat rows `kv_rows` (int64 [heads · n]) of the keys `k`. Returns the written tensor.

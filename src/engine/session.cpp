@@ -1,12 +1,9 @@
 #include "fastkv/session.h"
 
 #include <algorithm>
-#include <optional>
 
-#include "engine/decoder.h"
 #include "engine/extension.h"
-#include "engine/head.h"
-#include "engine/prefill.h"
+#include "engine/session_impl.h"
 #include "fastkv/error.h"
 #include "methods/schedule.h"
 #include "methods/spans.h"
@@ -24,56 +21,9 @@ bool wants_spans(std::span<const PlannedLayer> layers) {
 
 }  // namespace
 
-struct Session::Impl {
-    Model model;
-    const MethodEntry& method;
-    MethodParams params;  // resolved
-    SessionParams session;
-    KvTypes types;
-    Head head;
-
-    int n_prompt = 0;
-    int n_past = 0;
-    std::vector<int> restarted;                        // prompt positions that a restart left, by their new ones
-    std::vector<LayerCache> caches;                    // [n_layer], empty before the prefill
-    std::vector<std::unique_ptr<Eviction>> evictions;  // [n_layer]
-    std::vector<LayerReport> layers;                   // [n_layer]
-    std::optional<AttentionRecord> record;             // of the decoder's tokens, where it was asked for
-    std::optional<Decoder> decoder;
-    std::vector<float> row;         // [n_embd] residual stream of the newest token
-    std::vector<float> logits;      // [n_vocab]
-    std::vector<float> all_logits;  // [n_prompt][n_vocab] or empty
-    PhaseStats prefill_stats;
-    PhaseStats decode_stats;
-
-    Impl(Model m, const MethodParams& method_params, const SessionParams& session_params)
-        : model(std::move(m)),
-          method(find_method(method_params.method)),
-          params(method.resolve(method_params, model.hparams())),
-          session(session_params),
-          types(cache_types(session_params, method, model.params(), model.hparams())),
-          head(model.impl()),
-          row(size_t(model.hparams().n_embd)),
-          logits(size_t(model.hparams().n_vocab)) {}
-
-    int n_ctx() const { return session.n_ctx > 0 ? session.n_ctx : model.hparams().n_ctx_train; }
-    void clear();
-    void check_tokens(std::span<const Token> tokens) const;
-    void check_prompt(std::span<const Token> prompt) const;
-    PrefillResult read(std::span<const Token> prompt, const ProgressCallback& progress);
-    std::vector<int> spans_of(std::span<const Token> prompt) const;
-    void compute_logits(const std::vector<float>& last_rows);
-    void check_recompress() const;
-    std::vector<LayerPlan> plans_to_recompress(int n_text) const;
-    void check_turn(std::span<const Token> turn) const;
-    bool evicts() const;
-    void decode_turn(std::span<const Token> turn, const ProgressCallback& progress);
-    void start_decoder();
-};
-
 /// Back to before the prefill.
 void Session::Impl::clear() {
-    decoder.reset();
+    sequence.reset();
     record.reset();
     caches.clear();
     evictions.clear();
@@ -230,20 +180,46 @@ void Session::Impl::decode_turn(std::span<const Token> turn, const ProgressCallb
     const int64_t start_us = ggml_time_us();
     PrefillProgress state{.n_layer = model.hparams().n_layer, .rows_total = int64_t(turn.size())};
     for (const Token token : turn) {
-        decoder->run(token, n_past + int(state.rows_done), row);
+        sequence->append(n_past + int(state.rows_done));
+        run_decoder(token);
         ++state.rows_done;
         state.seconds = double(ggml_time_us() - start_us) * 1e-6;
         if (progress && !progress(state)) throw Error(ErrorKind::cancelled, "the prefill was stopped");
     }
 }
 
-/// A decoder for the caches as they are now.
-void Session::Impl::start_decoder() {
+/// Decoding begins anew, with the caches as they are now.
+void Session::Impl::start_sequence() {
     record.reset();
     if (session.record_attention) {
         record.emplace(model.hparams().n_layer, model.hparams().n_head, n_prompt, restarted);
     }
-    decoder.emplace(model.impl(), caches, evictions, record ? &*record : nullptr);
+    sequence.emplace(model.impl(), caches, evictions, record ? &*record : nullptr);
+}
+
+/// The token through all layers, by itself.
+void Session::Impl::run_decoder(Token token) {
+    if (!decoder) decoder.emplace(model.impl());
+    Sequence* const own = &*sequence;
+    decoder->run({&own, 1}, {&token, 1}, row);
+}
+
+void Session::Impl::begin_decode(Token token) {
+    if (!sequence) refuse("decode() needs a prefill() first");
+    check_tokens({&token, 1});
+    if (n_past >= n_ctx()) fail("the context of " + std::to_string(n_ctx()) + " tokens is full");
+    try {
+        sequence->append(n_past);
+    } catch (...) {
+        clear();
+        throw;
+    }
+}
+
+void Session::Impl::end_decode(double seconds) {
+    ++n_past;
+    decode_stats.tokens += 1;
+    decode_stats.seconds += seconds;
 }
 
 Session::Session(Model model, const MethodParams& method, const SessionParams& params)
@@ -265,14 +241,14 @@ void Session::prefill(std::span<const Token> prompt, const ProgressCallback& pro
     s.caches = std::move(result.caches);
     s.evictions = std::move(result.evictions);
     s.layers = std::move(result.layers);
-    s.start_decoder();
+    s.start_sequence();
     s.prefill_stats = {int64_t(prompt.size()), double(ggml_time_us() - start_us) * 1e-6};
     s.decode_stats = {};
 }
 
 void Session::extend(std::span<const Token> turn, bool recompress, const ProgressCallback& progress) {
     Impl& s = *impl_;
-    if (!s.decoder) refuse("extend() needs a prefill() first");
+    if (!s.sequence) refuse("extend() needs a prefill() first");
     s.check_turn(turn);
     std::vector<LayerPlan> plans;
     if (recompress) {
@@ -284,10 +260,10 @@ void Session::extend(std::span<const Token> turn, bool recompress, const Progres
         if (s.evicts()) {
             s.decode_turn(turn, progress);
         } else {
-            s.decoder.reset();  // its graphs know the caches' old places
+            s.sequence.reset();  // it knows the caches' old places
             const int n_predict = std::min(s.session.n_predict, s.n_ctx() - s.n_past - int(turn.size()));
             s.row = Extension(s.model.impl(), s.caches, plans, n_predict, progress).run(turn, s.n_past);
-            s.start_decoder();
+            s.start_sequence();
         }
     } catch (...) {
         s.clear();
@@ -300,15 +276,16 @@ void Session::extend(std::span<const Token> turn, bool recompress, const Progres
 
 void Session::decode(Token token) {
     Impl& s = *impl_;
-    if (!s.decoder) refuse("decode() needs a prefill() first");
-    s.check_tokens({&token, 1});
-    if (s.n_past >= s.n_ctx()) fail("the context of " + std::to_string(s.n_ctx()) + " tokens is full");
     const int64_t start_us = ggml_time_us();
-    s.decoder->run(token, s.n_past, s.row);
-    s.head.run(s.row, s.logits);
-    ++s.n_past;
-    s.decode_stats.tokens += 1;
-    s.decode_stats.seconds += double(ggml_time_us() - start_us) * 1e-6;
+    s.begin_decode(token);
+    try {
+        s.run_decoder(token);
+        s.head.run(s.row, s.logits);
+    } catch (...) {
+        s.clear();
+        throw;
+    }
+    s.end_decode(double(ggml_time_us() - start_us) * 1e-6);
 }
 
 std::span<const float> Session::logits() const { return impl_->logits; }

@@ -1,6 +1,7 @@
 // A block of weights is b_i = d·u_i + m with unsigned integers u, so that a row's product with x_i = s·q_i is
 //   Σ_blocks d·s·(Σ u_i·q_i) + m·s·(Σ q_i):
-// the inner sum is what VNNI multiplies, 64 weights an instruction; the last term needs no weight but m.
+// the inner sum is what VNNI multiplies, 64 weights an instruction; the last term needs no weight but m. Unpacking u
+// and d is most of the work for one row of x; several rows share it.
 #include "kernels/quantized_linear.h"
 
 // GCC 12's own headers leave vectors uninitialised where it does not matter, and then warn of it.
@@ -11,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/simd.h"
@@ -36,11 +38,17 @@ namespace {
 constexpr int block_values = 32;
 constexpr int chunk_values = 64;  ///< two blocks: one vector of bytes
 
-/// A row of x in 8 bits.
-struct QuantizedRow {
-    const int8_t* values;  ///< [k]
-    const float* scales;   ///< [k / 4] the scale of each lane of four values
-    const float* sums;     ///< [k / 32] scale · Σ values
+/// Rows of x in 8 bits.
+struct QuantizedRows {
+    const int8_t* values;  ///< [m][k]
+    const float* scales;   ///< [m][k / 4] the scale of each lane of four values
+    const float* sums;     ///< [m][k / 32] scale · Σ values
+    int k;
+
+    QuantizedRows from(int row) const {
+        const auto at = static_cast<size_t>(row) * static_cast<size_t>(k);
+        return {values + at, scales + at / 4, sums + at / 32, k};
+    }
 };
 
 /// The blocks that differ in how they hold d, m and the integers.
@@ -119,67 +127,89 @@ FASTKV_VNNI inline __m512 minima(Q41, const uint8_t* b, __mmask16 mask) {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(head_words<Q41>(b, mask), 16)));
 }
 
-/// `R` neighbouring rows of W times x: several, so that the processor always has a product to begin while others wait.
-template <class Block, int R>
-FASTKV_VNNI void dot(const uint8_t* row, const QuantizedRow& x, int k, float* y) {
-    const int n_block = k / block_values;
+/// `R` neighbouring rows of W times the first `M` rows of x: several, so that the processor always has a product to
+/// begin while others wait. y is the value of the first row of both.
+template <class Block, int R, int M>
+FASTKV_VNNI void dot(const uint8_t* row, const QuantizedRows& x, Rows y) {
+    const int n_block = x.k / block_values;
     const size_t row_bytes = static_cast<size_t>(n_block) * Block::bytes;
-    __m512 sum[R];
-    for (int r = 0; r < R; ++r) sum[r] = _mm512_setzero_ps();
-    for (int i = 0; i < k; i += chunk_values) {
-        const __m512i q = _mm512_load_si512(x.values + i);
-        const __m512 x_scale = _mm512_load_ps(x.scales + i / 4);
-        const uint8_t* b = row + static_cast<size_t>(i / block_values) * Block::bytes;
+    const auto n = static_cast<size_t>(x.k);
+    __m512 sum[R][M];
+    for (int r = 0; r < R; ++r) {
+        for (int m = 0; m < M; ++m) sum[r][m] = _mm512_setzero_ps();
+    }
+    for (size_t i = 0; i < n; i += chunk_values) {
+        const uint8_t* b = row + i / block_values * Block::bytes;
         for (int r = 0; r < R; ++r, b += row_bytes) {
-            const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), integers(Block{}, b), q);
-            const __m512 scale = _mm512_mul_ps(scales<Block>(b), x_scale);
-            sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum[r]);
+            const __m512i u = integers(Block{}, b);
+            const __m512 d = scales<Block>(b);
+            for (int m = 0; m < M; ++m) {
+                const size_t at = static_cast<size_t>(m) * n + i;
+                const __m512i products =
+                    _mm512_dpbusd_epi32(_mm512_setzero_si512(), u, _mm512_load_si512(x.values + at));
+                const __m512 scale = _mm512_mul_ps(d, _mm512_load_ps(x.scales + at / 4));
+                sum[r][m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, sum[r][m]);
+            }
         }
     }
     for (int i = 0; i < n_block; i += 16) {
         const auto mask = static_cast<__mmask16>(n_block - i >= 16 ? 0xFFFF : (1 << (n_block - i)) - 1);
-        const __m512 x_sums = _mm512_maskz_loadu_ps(mask, x.sums + i);
         const uint8_t* b = row + static_cast<size_t>(i) * Block::bytes;
-        for (int r = 0; r < R; ++r, b += row_bytes) sum[r] = _mm512_fmadd_ps(minima(Block{}, b, mask), x_sums, sum[r]);
+        for (int r = 0; r < R; ++r, b += row_bytes) {
+            const __m512 minimum = minima(Block{}, b, mask);
+            for (int m = 0; m < M; ++m) {
+                const __m512 x_sums = _mm512_maskz_loadu_ps(mask, x.sums + m * n_block + i);
+                sum[r][m] = _mm512_fmadd_ps(minimum, x_sums, sum[r][m]);
+            }
+        }
     }
-    for (int r = 0; r < R; ++r) y[r] = _mm512_reduce_add_ps(sum[r]);
+    for (int m = 0; m < M; ++m) {
+        for (int r = 0; r < R; ++r) y.data[static_cast<size_t>(m) * y.stride + r] = _mm512_reduce_add_ps(sum[r][m]);
+    }
+}
+
+/// `R` rows of W, as they come from memory, times m rows of x: as many of these at a time as the registers hold.
+template <class Block, int R>
+void dot_all(const uint8_t* row, const QuantizedRows& x, int m, Rows y) {
+    constexpr int most = R == 1 ? 8 : 4;
+    int done = 0;
+    const auto next = [&](auto count) {
+        dot<Block, R, count.value>(row, x.from(done), {y.data + static_cast<size_t>(done) * y.stride, y.stride});
+        done += count.value;
+    };
+    while (m - done >= most) next(std::integral_constant<int, most>{});
+    if (m - done >= 4) next(std::integral_constant<int, 4>{});
+    if (m - done == 3) next(std::integral_constant<int, 3>{});
+    if (m - done == 2) next(std::integral_constant<int, 2>{});
+    if (m - done == 1) next(std::integral_constant<int, 1>{});
 }
 
 template <class Block>
-void rows_of(const QuantizedMatrix& w, const QuantizedRow& x, int first, int last, float* y) {
+void rows_of(const QuantizedMatrix& w, const QuantizedRows& x, int m, int first, int last, Rows y) {
     const size_t row_bytes = static_cast<size_t>(w.k / block_values) * Block::bytes;
     const auto* data = static_cast<const uint8_t*>(w.data);
     constexpr int together = 4;
     int row = first;
     for (; row + together <= last; row += together) {
-        dot<Block, together>(data + static_cast<size_t>(row) * row_bytes, x, w.k, y + row);
+        dot_all<Block, together>(data + static_cast<size_t>(row) * row_bytes, x, m, {y.data + row, y.stride});
     }
-    for (; row < last; ++row) dot<Block, 1>(data + static_cast<size_t>(row) * row_bytes, x, w.k, y + row);
+    for (; row < last; ++row) {
+        dot_all<Block, 1>(data + static_cast<size_t>(row) * row_bytes, x, m, {y.data + row, y.stride});
+    }
 }
 
-/// y[first, last) = rows of W times x.
-void multiply_rows(const QuantizedMatrix& w, const QuantizedRow& x, int first, int last, float* y) {
+/// y[m][first, last) = m rows of x times rows [first, last) of W.
+void multiply_rows(const QuantizedMatrix& w, const QuantizedRows& x, int m, int first, int last, Rows y) {
     switch (w.type) {
-        case BlockType::q4_0: return rows_of<Q40>(w, x, first, last, y);
-        case BlockType::q4_1: return rows_of<Q41>(w, x, first, last, y);
-        case BlockType::q5_0: return rows_of<Q50>(w, x, first, last, y);
-        case BlockType::q8_0: return rows_of<Q80>(w, x, first, last, y);
+        case BlockType::q4_0: return rows_of<Q40>(w, x, m, first, last, y);
+        case BlockType::q4_1: return rows_of<Q41>(w, x, m, first, last, y);
+        case BlockType::q5_0: return rows_of<Q50>(w, x, m, first, last, y);
+        case BlockType::q8_0: return rows_of<Q80>(w, x, m, first, last, y);
     }
 }
 
-/// x, normalised if that is wanted, in 8 bits: the largest value of a block is ±127.
-FASTKV_VNNI QuantizedRow quantize(const float* x, const RmsNorm& norm, int k) {
-    static thread_local AlignedBuffer normalized_memory;  // [k]
-    static thread_local AlignedBuffer memory;             // scales [k / 4], sums [k / 32], values [k]
-    if (norm.weight != nullptr) {
-        auto* normalized = normalized_memory.reserve_as<float>(static_cast<size_t>(k));
-        normalize_row(x, k, norm.weight, norm.eps, GemmType::f32, normalized, k);
-        x = normalized;
-    }
-    const auto n = static_cast<size_t>(k);
-    auto* scale = memory.reserve_as<float>(n / 4 + n / 4 + n / 32);
-    auto* values = reinterpret_cast<int8_t*>(scale + n / 4);
-    float* sums = scale + n / 2;
+/// One row in 8 bits: the largest value of a block is ±127.
+FASTKV_VNNI void quantize_row(const float* x, int k, int8_t* values, float* scale, float* sums) {
     for (int i = 0; i < k; i += block_values) {
         const __m512 a = _mm512_loadu_ps(x + i);
         const __m512 b = _mm512_loadu_ps(x + i + 16);
@@ -193,32 +223,60 @@ FASTKV_VNNI QuantizedRow quantize(const float* x, const RmsNorm& norm, int k) {
         sums[i / block_values] = step * static_cast<float>(_mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb)));
         _mm256_storeu_ps(scale + i / 4, _mm256_set1_ps(step));
     }
-    return {values, scale, sums};
+}
+
+/// The rows x, normalised if that is wanted, in 8 bits.
+QuantizedRows quantize(ConstRows x, const RmsNorm& norm, int m, int k) {
+    static thread_local AlignedBuffer normalized_memory;  // [k]
+    static thread_local AlignedBuffer memory;             // scales [m][k / 4], values [m][k], sums [m][k / 32]
+    const auto n = static_cast<size_t>(k);
+    const size_t all = static_cast<size_t>(m) * n;
+    auto* scale = memory.reserve_as<float>(all / 4 + all / 4 + all / 32);
+    auto* values = reinterpret_cast<int8_t*>(scale + all / 4);
+    float* sums = scale + all / 2;
+    for (size_t row = 0; row < static_cast<size_t>(m); ++row) {
+        const float* from = x.data + row * x.stride;
+        if (norm.weight != nullptr) {
+            auto* normalized = normalized_memory.reserve_as<float>(n);
+            normalize_row(from, k, norm.weight, norm.eps, GemmType::f32, normalized, k);
+            from = normalized;
+        }
+        quantize_row(from, k, values + row * n, scale + row * n / 4, sums + row * n / 32);
+    }
+    return {values, scale, sums, k};
 }
 
 }  // namespace
 
-void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, const float* x, int ith, int nth) {
-    const QuantizedRow row = quantize(x, norm, outputs.front().weights.k);
+void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, int ith,
+                      int nth) {
+    const QuantizedRows rows = quantize(x, norm, m, outputs.front().weights.k);
     for (const QuantizedOutput& output : outputs) {
         const int64_t n = output.weights.n;
         const int first = static_cast<int>(n * ith / nth);
         const int last = static_cast<int>(n * (ith + 1) / nth);
-        multiply_rows(output.weights, row, first, last, output.y);
-        for (int i = first; output.base != nullptr && i < last; ++i) output.y[i] += output.base[i];
+        multiply_rows(output.weights, rows, m, first, last, output.y);
+        for (size_t row = 0; output.base.data != nullptr && row < static_cast<size_t>(m); ++row) {
+            const float* base = output.base.data + row * output.base.stride;
+            float* y = output.y.data + row * output.y.stride;
+            for (int i = first; i < last; ++i) y[i] += base[i];
+        }
     }
 }
 
-void quantized_gate(const QuantizedGate& layer, const float* x, float* y, int ith, int nth) {
-    static thread_local AlignedBuffer up_memory;  // [n_ff]
-    const QuantizedRow row = quantize(x, layer.norm, layer.gate.k);
-    const int64_t n = layer.gate.n;
-    const int first = static_cast<int>(n * ith / nth);
-    const int last = static_cast<int>(n * (ith + 1) / nth);
-    auto* up = up_memory.reserve_as<float>(static_cast<size_t>(n));
-    multiply_rows(layer.gate, row, first, last, y);
-    multiply_rows(layer.up, row, first, last, up);
-    gate_row(y + first, up + first, last - first, GemmType::f32, y + first, last - first);
+void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, int ith, int nth) {
+    static thread_local AlignedBuffer up_memory;  // [m][n_ff]
+    const QuantizedRows rows = quantize(x, layer.norm, m, layer.gate.k);
+    const auto n = static_cast<size_t>(layer.gate.n);
+    const int first = static_cast<int>(layer.gate.n * static_cast<int64_t>(ith) / nth);
+    const int last = static_cast<int>(layer.gate.n * static_cast<int64_t>(ith + 1) / nth);
+    auto* up = up_memory.reserve_as<float>(static_cast<size_t>(m) * n);
+    multiply_rows(layer.gate, rows, m, first, last, y);
+    multiply_rows(layer.up, rows, m, first, last, {up, n});
+    for (size_t row = 0; row < static_cast<size_t>(m); ++row) {
+        float* out = y.data + row * y.stride + first;
+        gate_row(out, up + row * n + first, last - first, GemmType::f32, out, last - first);
+    }
 }
 
 }  // namespace fastkv::kernels
@@ -228,8 +286,8 @@ void quantized_gate(const QuantizedGate& layer, const float* x, float* y, int it
 namespace fastkv::kernels {
 
 bool quantized_available() { return false; }
-void quantized_linear(std::span<const QuantizedOutput>, const RmsNorm&, const float*, int, int) {}
-void quantized_gate(const QuantizedGate&, const float*, float*, int, int) {}
+void quantized_linear(std::span<const QuantizedOutput>, const RmsNorm&, ConstRows, int, int, int) {}
+void quantized_gate(const QuantizedGate&, ConstRows, Rows, int, int, int) {}
 
 }  // namespace fastkv::kernels
 

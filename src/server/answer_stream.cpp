@@ -1,5 +1,6 @@
 #include "server/answer_stream.h"
 
+#include <optional>
 #include <utility>
 
 namespace fastkv::server {
@@ -11,16 +12,18 @@ constexpr auto silence = std::chrono::seconds(10);            // after which a s
 
 ApiError out_of_time() { return {.status = 503, .message = "the time for this request is over (--timeout)"}; }
 
-/// The next event. A client that is gone and a time that is over are errors, which nobody or somebody reads.
-Event next_event(const Awaited& awaited) {
-    while (true) {
+/// The next event, or nothing by `until`. A client that is gone and a time that is over are errors, which nobody or
+/// somebody reads.
+std::optional<Event> next_event(const Awaited& awaited, Clock::time_point until = Clock::time_point::max()) {
+    while (Clock::now() < until) {
         const bool late = Clock::now() >= awaited.deadline;
         if (late || awaited.client_gone()) {
             awaited.task->cancel();
             return late ? out_of_time() : ApiError{.status = 499, .message = "the client has gone"};
         }
-        if (auto event = awaited.task->wait(look_around)) return std::move(*event);
+        if (auto event = awaited.task->wait(look_around)) return event;
     }
+    return {};
 }
 
 class AnswerStream : public HttpStream {
@@ -33,13 +36,8 @@ class AnswerStream : public HttpStream {
             if (std::string first = first_chunk(awaited_.shape); !first.empty()) return first;
         }
         if (ended_) return {};
-        const auto speak = Clock::now() + silence;
-        while (Clock::now() < speak) {
-            if (Clock::now() >= awaited_.deadline) return chunk(out_of_time());
-            if (awaited_.client_gone()) return {};
-            if (auto event = awaited_.task->wait(look_around)) return chunk(*event);
-        }
-        return ": still here\n\n";
+        const std::optional<Event> event = next_event(awaited_, Clock::now() + silence);
+        return event ? chunk(*event) : ": still here\n\n";
     }
 
   private:
@@ -69,7 +67,7 @@ HttpResponse whole_answer(const Awaited& awaited) {
     std::vector<Choice> choices;
     Choice growing;
     while (choices.size() < awaited.task->params.prompts.size()) {
-        Event event = next_event(awaited);
+        Event event = *next_event(awaited);
         if (const auto* error = std::get_if<ApiError>(&event)) {
             return {.status = error->status, .content_type = "application/json", .body = error_json(*error)};
         }

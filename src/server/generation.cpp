@@ -70,23 +70,18 @@ void Generation::echo_prompt() {
     task_.tell(Piece{index_, std::move(text), std::exchange(prompt_logprobs_, {})});
 }
 
-void Generation::step() {
-    session_->decode(last_);
-    sample();
-}
-
 void Generation::sample() {
     const std::span<const float> logits = session_->logits();
-    last_ = sampler_.sample(logits);
+    newest_ = sampler_.sample(logits);
     last_token_ = Clock::now();
     if (n_predicted_++ == 0) first_token_ = last_token_;
-    if (model_.is_end_of_generation(last_)) return finish("stop");
+    if (model_.is_end_of_generation(newest_)) return finish("stop");
 
     if (task_.params.n_logprobs) {
-        unsaid_.push_back(logprob_of(model_, logits, last_, *task_.params.n_logprobs));
+        unsaid_.push_back(logprob_of(model_, logits, newest_, *task_.params.n_logprobs));
         unsaid_.back().begins_at = n_text_;
     }
-    const std::string text = utf8_.push(model_.piece(last_));
+    const std::string text = utf8_.push(model_.piece(newest_));
     n_text_ += text.size();
     say(stop_.push(text));
     if (stop_.found()) return finish("stop");

@@ -18,8 +18,10 @@ class Generation {
     /// Reads the prompt and samples the first token; `progress` as for Session::prefill(). Throws as that does.
     void read(const ProgressCallback& progress);
 
-    /// Decodes a token and samples the next. Not after done().
-    void step();
+    /// What the session is to decode for the answer to grow; sample() takes the next token then. Not after done().
+    Session& session() { return *session_; }
+    Token newest() const { return newest_; }
+    void sample();
 
     bool done() const { return done_; }
     int n_predicted() const { return int(n_predicted_); }
@@ -30,7 +32,6 @@ class Generation {
   private:
     void echo_prompt();
     void score_prompt(int first, std::span<const float> logits);
-    void sample();
     void say(const std::string& text);
     void finish(const char* reason);
     SessionParams session_params();
@@ -48,7 +49,7 @@ class Generation {
     std::vector<TokenLogprob> unsaid_;           // of tokens whose text has not been told yet
     size_t n_text_ = 0;                          // bytes of text sampled, prompt included where it is echoed
     size_t n_said_ = 0;                          // bytes of it that were told
-    Token last_ = 0;
+    Token newest_ = 0;
     int n_predicted_ = 0;
     bool done_ = false;
     const char* reason_ = "stop";

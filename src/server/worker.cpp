@@ -11,6 +11,7 @@ Worker::Worker(Model model, const WorkerParams& params, Metrics& metrics)
       params_(params),
       metrics_(metrics),
       slots_(size_t(params.n_parallel)),
+      batch_(model_),
       states_(size_t(params.n_parallel)) {
     for (size_t i = 0; i < states_.size(); ++i) states_[i].id = int(i);
     thread_ = std::thread([this] { run(); });
@@ -107,15 +108,36 @@ void Worker::read(Slot& slot) {
     if (slot.answer) advance(slot);
 }
 
-void Worker::step_answers() {
-    const Clock::time_point start = Clock::now();
+/// The slots with answers that somebody waits for.
+std::vector<Worker::Slot*> Worker::growing() {
+    std::vector<Slot*> growing;
     for (Slot& slot : slots_) {
         if (!slot.answer) continue;
         attempt(slot, [&] {
             if (slot.task->cancelled()) throw Error(ErrorKind::cancelled, "nobody waits for the answer");
-            slot.answer->step();
+            growing.push_back(&slot);
         });
-        if (slot.answer) advance(slot);
+    }
+    return growing;
+}
+
+/// Every answer grows by a token: one pass over the weights for all.
+void Worker::step_answers() {
+    const Clock::time_point start = Clock::now();
+    const std::vector<Slot*> slots = growing();
+    std::vector<Session*> sessions;
+    std::vector<Token> tokens;
+    for (Slot* slot : slots) {
+        sessions.push_back(&slot->answer->session());
+        tokens.push_back(slot->answer->newest());
+    }
+    const std::vector<std::exception_ptr> errors = batch_.decode(sessions, tokens);
+    for (size_t i = 0; i < slots.size(); ++i) {
+        attempt(*slots[i], [&] {
+            if (errors[i]) std::rethrow_exception(errors[i]);
+            slots[i]->answer->sample();
+        });
+        if (slots[i]->answer) advance(*slots[i]);
     }
     stepped_ = Clock::now();
     step_time_ = stepped_ - start;

@@ -1,5 +1,5 @@
 // The one thread that computes. It reads one prompt at a time, and between its chunks of rows lets the answers that are
-// under way grow, so that a long prompt holds up nobody for long.
+// under way grow, all together, so that a long prompt holds up nobody for long.
 #pragma once
 
 #include <condition_variable>
@@ -59,6 +59,7 @@ class Worker {
     void read(Slot& slot);
     void step_answers();
     void advance(Slot& slot);
+    std::vector<Slot*> growing();
     void attempt(Slot& slot, const std::function<void()>& work);
     void release(Slot& slot);
     void show(const Slot& slot);
@@ -67,6 +68,7 @@ class Worker {
     const WorkerParams params_;
     Metrics& metrics_;
     std::vector<Slot> slots_;  // [n_parallel] the worker's thread alone
+    Batch batch_;              // of the answers under way
     uint64_t n_taken_ = 0;
     Clock::time_point stepped_;     // when the last round of steps ended
     Clock::duration step_time_{0};  // how long it took
