@@ -48,7 +48,8 @@ export class Kept {
   /// A token's classes in the style sheet.
   look(layer, token) {
     const share = this.share(layer, token);
-    const level = share > 0 ? Math.max(1, Math.ceil(share * 4 - 1e-6)) : 0;
+    // Of all layers hardly any token has none: those that stand out are what one looks for.
+    const level = layer < 0 ? Math.round(Math.sqrt(share) * 4) : Math.ceil(share * 4 - 1e-6);
     if (layer < 0) return (this.drops && this.layers.at(-1).read[token] ? 'on ' : '') + 'k' + level;
     const { read, goesOn } = this.layers[layer];
     if (!read[token]) return 'gone';

@@ -1,9 +1,10 @@
 // All layers at a glance: a row for each, the text from left to right, the darker the more heads kept what is there.
 
 export class LayerMap {
-  constructor(canvas, onPick) {
+  /// `frame` lies over the canvas and marks a layer.
+  constructor(canvas, frame, onPick) {
     this.canvas = canvas;
-    this.layer = -1;
+    this.frame = frame;
     const pick = event => {
       if (!this.kept || (event.type === 'pointermove' && !event.buttons)) return;
       const box = canvas.getBoundingClientRect();
@@ -27,8 +28,9 @@ export class LayerMap {
   }
 
   mark(layer) {
-    this.layer = layer;
-    this.draw();
+    this.frame.hidden = layer < 0;
+    this.frame.style.top = layer / this.kept.nLayer * 100 + '%';
+    this.frame.style.height = 100 / this.kept.nLayer + '%';
   }
 
   draw() {
@@ -38,6 +40,7 @@ export class LayerMap {
     const height = canvas.height = Math.round(canvas.clientHeight * devicePixelRatio);
     const pen = canvas.getContext('2d'), n = kept.pieces.length, row = height / kept.nLayer;
     const nColumns = Math.min(width, n);
+    const colours = { read: style.getPropertyValue('--map-read'), kept: style.getPropertyValue('--map-kept') };
     kept.layers.forEach((layer, index) => {
       const top = Math.round(index * row), tall = Math.max(1, Math.round((index + 1) * row) - top - (row > 3 ? 1 : 0));
       for (let column = 0; column < nColumns; ++column) {
@@ -48,20 +51,14 @@ export class LayerMap {
           read += layer.read[token];
         }
         const left = Math.floor(column * width / nColumns), right = Math.floor((column + 1) * width / nColumns);
-        const fill = (name, alpha) => {
+        const fill = (colour, alpha) => {
           pen.globalAlpha = alpha;
-          pen.fillStyle = style.getPropertyValue(name);
+          pen.fillStyle = colour;
           pen.fillRect(left, top, right - left, tall);
         };
-        if (read) fill('--map-read', read / (last - first));
-        if (sum) fill('--map-kept', Math.min(1, 0.15 + Math.sqrt(sum / (last - first))));
+        if (read) fill(colours.read, read / (last - first));
+        if (sum) fill(colours.kept, Math.min(1, 0.15 + Math.sqrt(sum / (last - first))));
       }
     });
-    pen.globalAlpha = 1;
-    if (this.layer < 0) return;
-    pen.strokeStyle = style.getPropertyValue('--accent');
-    pen.lineWidth = 2 * devicePixelRatio;
-    pen.strokeRect(pen.lineWidth / 2, Math.max(pen.lineWidth / 2, this.layer * row - pen.lineWidth / 2),
-                   width - pen.lineWidth, Math.min(row + pen.lineWidth / 2, height - this.layer * row));
   }
 }

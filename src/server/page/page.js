@@ -10,12 +10,13 @@ const $ = id => document.getElementById(id);
 let props = null;      // of the server
 let runs = [];         // answers about the text, in the order in which they were asked for
 let runsText = '';     // which text that is
-let shown = null;      // the run that answer, shading and table show
+let shown = null;      // the run whose answer is shown
+let shownKept = null;  // and the one whose shading is: the same as soon as its text has been read
 let layer = -1;        // that is shown; -1: all
 let asking = null;     // the AbortController of the question under way
 
 const shaded = new Shaded($('shaded'), describeToken);
-const map = new LayerMap($('map'), (pickedLayer, token) => { showLayer(pickedLayer); shaded.scrollTo(token); });
+const map = new LayerMap($('map'), $('map-layer'), (pickedLayer, token) => { showLayer(pickedLayer); shaded.scrollTo(token); });
 
 // ---- what goes wrong ----
 
@@ -228,40 +229,41 @@ function ask() {
 async function start(run) {
   asking?.abort();
   const own = asking = new AbortController();
-  if (run.text !== runsText) runs = [];
-  runsText = run.text;
-  showError('');
   begin(run);
   try {
     await follow(run, own.signal);
     runs.push(run);
-    say(`Answered by ${runName(run)}: ${tokens(run.timings.predicted_n)} after ${seconds(run.timings.first_token_ms)}` +
-        (run.reason === 'length' ? '; cut at the longest answer.' : '.'));
+    end(answeredText(run));
   } catch (error) {
-    if (error.name === 'AbortError') say('Stopped.');
-    else {
-      say('No answer.');
-      report(error, () => start({ ...run, answer: '' }));
-    }
+    if (asking !== own) return;  // another question has taken its place
+    end(error.name === 'AbortError' ? 'Stopped.' : 'No answer.');
+    if (error.name !== 'AbortError') report(error, () => start({ ...run, answer: '' }));
   }
-  if (asking === own) end();
 }
+
+const answeredText = run => `Answered by ${runName(run)}: first token after ${seconds(run.timings.first_token_ms)}, ` +
+  tokens(run.timings.predicted_n) + (run.reason === 'length' ? ', cut at the longest answer.' : '.');
 
 const say = text => { $('status').textContent = text; };
 
 function begin(run) {
+  if (run.text !== runsText) runs = [];
+  runsText = run.text;
   shown = run;
+  showError('');
   $('answer').textContent = '';
   $('answer').setAttribute('aria-busy', 'true');
   say(`${runName(run)} reads the text …`);
   $('stop').disabled = false;
   $('compare').disabled = true;
-  $('answer-heading').textContent = 'Answer';
+  $('kept').classList.add('stale');
   drawRuns();
 }
 
-function end() {
+function end(status) {
   asking = null;
+  say(status);
+  $('kept').classList.remove('stale');
   $('answer').setAttribute('aria-busy', 'false');
   $('stop').disabled = true;
   drawRuns();
@@ -276,17 +278,21 @@ async function follow(run, signal) {
       say(`${runName(run)} answers …`);
     }
     const choice = chunk.choices[0];
-    const text = choice?.delta?.content ?? choice?.text;
-    if (text) {
-      run.answer += text;
-      const atEnd = $('answer').scrollHeight - $('answer').scrollTop - $('answer').clientHeight < 30;
-      $('answer').append(text);
-      if (atEnd) $('answer').scrollTop = $('answer').scrollHeight;
-    }
+    addText(run, choice?.delta?.content ?? choice?.text ?? '');
     run.reason = choice?.finish_reason ?? run.reason;
     run.timings = chunk.timings ?? run.timings;
     run.usage = chunk.usage ?? run.usage;
   }
+}
+
+/// An answer that is longer than its place is followed to its end, unless somebody has scrolled up.
+function addText(run, text) {
+  const own = run.answer ? text : text.trimStart(), place = $('answer');
+  if (!own) return;
+  run.answer += own;
+  const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 30;
+  place.append(own);
+  if (atEnd) place.scrollTop = place.scrollHeight;
 }
 
 function stop() {
@@ -316,7 +322,7 @@ $('compare').addEventListener('click', () => {
 function drawRuns() {
   const fullAnswered = runs.some(run => run.method === 'fullkv' && run.question === shown?.question);
   $('compare').disabled = Boolean(asking) || runs.length === 0 || fullAnswered;
-  if (runs.length) showRuns($('runs'), $('runs-text'), runs, shown, show);
+  showRuns($('runs'), $('runs-text'), runs, shown, show);
 }
 
 /// An earlier answer.
@@ -327,13 +333,15 @@ function show(run) {
   $('question').value = run.question;
   const radio = document.querySelector(`#methods [value=${run.method}]`);
   if (radio) radio.checked = true;
-  say(`Answered by ${runName(run)}.`);
+  say(answeredText(run));
   showKept(run);
   drawRuns();
   showMethod();
 }
 
 function showKept(run) {
+  shownKept = run;
+  $('kept').classList.remove('stale');
   $('show-kept').disabled = false;
   $('layer').max = run.kept.nLayer - 1;
   showInput(false);
@@ -345,35 +353,38 @@ function showKept(run) {
 function showLayer(index) {
   layer = index;
   $('layer').value = index;
-  $('layer-name').textContent = index < 0 ? 'all' : `${index} of ${shown.kept.nLayer - 1}`;
+  $('layer-name').textContent = index < 0 ? 'all' : `${index} of ${shownKept.kept.nLayer - 1}`;
   $('layer').setAttribute('aria-valuetext', index < 0 ? 'all layers' : `layer ${index}`);
-  $('layer-text').textContent = layerText(shown.kept, index);
+  $('layer-text').textContent = layerText(shownKept, index);
   shaded.shade(index);
   map.mark(index);
 }
 
-function layerText(kept, index) {
-  const n = kept.pieces.length;
+function layerText(run, index) {
+  const { kept } = run, n = kept.pieces.length, count = value => value.toLocaleString('en');
   if (index < 0) {
-    return `${tokens(n)} read. The stronger the mark, the more heads of all ${kept.nLayer} layers kept a token` +
-      (kept.drops ? '; underlined: it reached the last layer.' : '.');
+    return `${runName(run)}, all layers: the stronger the mark, the more of all heads kept a token` +
+      (kept.drops ? '. Underlined: it reached the last layer.' : '.');
   }
   const own = kept.layers[index];
-  const read = own.rows === n ? `reads all ${tokens(n)}` : `reads ${tokens(own.rows)} of ${n.toLocaleString('en')}`;
-  const keeps = own.cached === own.rows ? 'keeps them all' : `each of its ${own.nHeads} cached heads keeps ${own.cached.toLocaleString('en')}`;
-  return `Layer ${index} ${read}; ${keeps}` + (own.nPropagated ? `; ${own.nPropagated.toLocaleString('en')} go on (underlined).` : '.');
+  const read = own.rows === n ? `reads all ${tokens(n)}` : `reads ${tokens(own.rows)} of ${count(n)}`;
+  const keeps = own.cached === own.rows ? 'keeps them all' : `each of its ${own.nHeads} heads keeps ${count(own.cached)}`;
+  return `${runName(run)}, layer ${index}: ${read}, ${keeps}` +
+    (own.nPropagated ? `. ${count(own.nPropagated)} went on (underlined).` : '.');
 }
 
 function describeToken(token) {
-  const { kept } = shown;
+  const { kept } = shownKept;
   const piece = JSON.stringify(kept.pieces[token]);
   const everywhere = `${Math.round(kept.mean[token] * 100)} % of all heads`;
   const own = kept.layers[layer];
-  const here = !own ? '' : !own.read[token] ? `not read by layer ${layer}; `
-    : `in layer ${layer} by ${own.heads[token]} of ${own.nLists === 1 ? 'the one list of all heads' : own.nLists + ' heads'}; `;
+  const nHeads = own && own.heads[token] * own.nHeads / own.nLists;
+  const here = !own ? '' : own.read[token] ? `by ${nHeads} of ${own.nHeads} heads of layer ${layer}, `
+    : `not read by layer ${layer}, `;
   $('token').textContent = `Token ${token.toLocaleString('en')}, ${piece}: kept ${here}by ${everywhere}`;
 }
 
 $('layer').addEventListener('input', event => showLayer(Number(event.target.value)));
 
+drawRuns();
 connect();

@@ -12,22 +12,30 @@ export class Shaded {
   }
 
   show(kept) {
+    const same = this.kept?.pieces.length === kept.pieces.length &&
+      this.kept.pieces.every((piece, token) => piece === kept.pieces[token]);
     this.kept = kept;
+    if (!same) this.fill(kept);  // another method's view of the same text stays where it was scrolled to
+  }
+
+  fill(kept) {
     this.spans = kept.pieces.map((piece, token) => {
       const span = document.createElement('span');
       span.textContent = piece;
       span.token = token;
       return span;
     });
-    // Paragraphs of their own, so that the browser lays out and paints only those in sight.
-    const paragraphs = [];
-    let paragraph = null, length = 0;
+    // In blocks, so that the browser lays out and paints only those in sight.
+    const blocks = [[]];
     kept.pieces.forEach((piece, token) => {
-      if (!paragraph) paragraphs.push(paragraph = document.createElement('div'));
-      paragraph.append(this.spans[token]);
-      if (++length > 60 && piece.endsWith('\n')) { paragraph = null; length = 0; }
+      if (blocks.at(-1).push(this.spans[token]) > 60 && piece.endsWith('\n')) blocks.push([]);
     });
-    this.place.replaceChildren(...paragraphs);
+    this.place.replaceChildren(...blocks.map(spans => {
+      const block = document.createElement('div');
+      block.append(...spans);
+      return block;
+    }));
+    this.place.scrollTop = 0;
   }
 
   shade(layer) {
@@ -37,7 +45,14 @@ export class Shaded {
     });
   }
 
+  /// Brings a token to the middle of the text's own place; the page around it stays. Once more when the blocks on the
+  /// way, whose heights were guesses, have been laid out.
   scrollTo(token) {
-    this.spans[token]?.scrollIntoView({ block: 'center' });
+    const centre = () => {
+      const span = this.spans[token].getBoundingClientRect(), place = this.place.getBoundingClientRect();
+      this.place.scrollTop += (span.top + span.bottom - place.top - place.bottom) / 2;
+    };
+    centre();
+    requestAnimationFrame(centre);
   }
 }
