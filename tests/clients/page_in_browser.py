@@ -237,4 +237,5 @@ def main(fastkv, write_tiny_model):
             page.close()
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
