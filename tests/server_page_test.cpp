@@ -80,7 +80,9 @@ TEST_F(Page, HasEveryFileThatItNames) {
     const std::string page = request("GET", "/", {}, "").body;
     size_t n_files = 0;
     for (size_t at = page.find("\"page/"); at != std::string::npos; at = page.find("\"page/", at + 1), ++n_files) {
-        const std::string path = "/" + page.substr(at + 1, page.find('"', at + 1) - at - 1);
+        const size_t begin = at + 1;
+        const std::string name = page.substr(begin, page.find('"', begin) - begin);
+        const std::string path = std::string("/").append(name);
         const HttpReply file = request("GET", path, {}, "");
         EXPECT_EQ(file.status, 200) << path;
         EXPECT_GT(file.body.size(), 100u) << path;
