@@ -107,6 +107,15 @@ fetch_clients() {
     mv "$fastkv_clients.part" "$fastkv_clients"
 }
 
+# For the test of the server's page: a browser that is there, or Chromium's smallest package.
+install_browser() {
+    local program
+    for program in chromium chromium-headless-shell chromium-browser google-chrome; do
+        command -v "$program" >/dev/null && return
+    done
+    install_packages chromium-headless-shell
+}
+
 fetch_haystack() {
     [ -d "$fastkv_haystack" ] && return
     say "Fetching the essays into $fastkv_haystack"

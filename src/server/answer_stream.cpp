@@ -73,6 +73,7 @@ HttpResponse whole_answer(const Awaited& awaited) {
         }
         if (auto* piece = std::get_if<Piece>(&event)) {
             growing.text += piece->text;
+            if (piece->report) growing.report = piece->report;
             std::move(piece->logprobs.begin(), piece->logprobs.end(), std::back_inserter(growing.logprobs));
         } else {
             growing.outcome = std::get<Outcome>(event);

@@ -7,6 +7,7 @@
 
 #include "server/answer_stream.h"
 #include "server/fields.h"
+#include "server/page.h"
 #include "text/json.h"
 
 namespace fastkv::server {
@@ -28,7 +29,8 @@ HttpResponse respond(const ApiError& error) {
     return response;
 }
 
-bool is_health(const std::string& path) { return path == "/health" || path == "/v1/health"; }
+/// Paths that need no key: the page has no secrets, and asks for the key itself.
+bool is_open(const std::string& path) { return path == "/health" || path == "/v1/health" || find_page_file(path); }
 
 }  // namespace
 
@@ -54,12 +56,14 @@ const Api::Route* Api::find_route(const std::string& path) {
                                            {"GET", "/props", &Api::props},
                                            {"GET", "/slots", &Api::slots},
                                            {"GET", "/metrics", &Api::metrics}};
+    static const Route page = {"GET", "/", &Api::page};  // its files have paths of their own
+    if (find_page_file(path)) return &page;
     const auto found = std::find_if(all.begin(), all.end(), [&](const Route& route) { return path == route.path; });
     return found == all.end() ? nullptr : &*found;
 }
 
 std::optional<HttpResponse> Api::refuse_early(const HttpRequest& request) {
-    if (!is_health(request.path) && !keys_.allow(request.authorization, request.x_api_key)) {
+    if (!is_open(request.path) && !keys_.allow(request.authorization, request.x_api_key)) {
         return respond(ApiError{.status = 401, .message = "a valid API key is needed: Authorization: Bearer KEY"});
     }
     const Route* route = find_route(request.path);
@@ -77,6 +81,19 @@ HttpResponse Api::handle(const HttpRequest& request) {
 
 HttpResponse Api::error(int status, const std::string& message) {
     return respond(ApiError{.status = status, .message = message});
+}
+
+// ---- the page ----
+
+HttpResponse Api::page(const HttpRequest& request) {
+    const PageFile& file = *find_page_file(request.path);
+    return {.content_type = file.content_type,
+            .body = std::string(file.body),
+            .headers = {{"Content-Security-Policy",
+                         "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
+                        {"X-Content-Type-Options", "nosniff"},
+                        {"Referrer-Policy", "no-referrer"},
+                        {"Cache-Control", "no-cache"}}};  // a newer server may have a newer page
 }
 
 // ---- answers ----
@@ -149,7 +166,8 @@ HttpResponse Api::answer(const HttpRequest& request, Result<AnswerRequest> wante
                                                   .max_tokens = wanted->max_tokens,
                                                   .stop = wanted->stop,
                                                   .n_logprobs = wanted->n_logprobs,
-                                                  .echo = wanted->echo});
+                                                  .echo = wanted->echo,
+                                                  .report_layers = wanted->report_layers});
     switch (worker_.submit(task)) {
         case Worker::Admission::full:
             return respond(ApiError{.status = 429, .message = "too many requests wait already", .retry_after = 2});
@@ -231,15 +249,23 @@ HttpResponse Api::props(const HttpRequest&) {
                                  {"top_p", sampler.top_p},
                                  {"min_p", sampler.min_p},
                                  {"max_tokens", params_.defaults.n_predict}};
+    ordered_json methods = ordered_json::array();
+    for (const MethodInfo& method : list_methods()) {
+        methods.push_back({{"name", method.name}, {"summary", method.summary}, {"params", method.params}});
+    }
+    const MethodParams method = resolve(params_.defaults.method, model_.hparams());
     return respond(ordered_json{{"default_generation_settings", {{"n_ctx", n_ctx()}, {"params", params}}},
                                 {"total_slots", params_.worker.n_parallel},
                                 {"model_alias", name_},
                                 {"model_path", model_.path()},
                                 {"chat_template", model_.chat_template()},
+                                {"has_chat_template", model_.has_chat_template()},
                                 {"bos_token", special_token(model_.bos_token())},
                                 {"eos_token", special_token(model_.eos_token())},
                                 {"build_info", std::string("fastkv ") + version()},
-                                {"method", method_text(resolve(params_.defaults.method, model_.hparams()))}});
+                                {"method", method_text(method)},
+                                {"fastkv", method_json(method)},
+                                {"methods", methods}});
 }
 
 HttpResponse Api::slots(const HttpRequest&) {

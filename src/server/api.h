@@ -31,6 +31,7 @@ class Api : public HttpHandler {
     };
     static const Route* find_route(const std::string& path);
 
+    HttpResponse page(const HttpRequest& request);
     HttpResponse health(const HttpRequest&);
     HttpResponse models(const HttpRequest&);
     HttpResponse chat_completions(const HttpRequest& request);

@@ -52,9 +52,19 @@ void Generation::score_prompt(int first, std::span<const float> logits) {
 void Generation::read(const ProgressCallback& progress) {
     session_->prefill(prompt_, progress);
     first_token_ = last_token_ = Clock::now();
+    if (task_.params.report_layers) report_layers();
     if (task_.params.echo) echo_prompt();
     if (task_.params.max_tokens == 0) return finish("length");
     sample();
+}
+
+/// What became of the prompt, as soon as it is known.
+void Generation::report_layers() {
+    const std::span<const LayerReport> layers = session_->layers();
+    auto report = std::make_shared<PromptReport>();
+    report->pieces = pieces_of(model_, prompt_);
+    report->layers.assign(layers.begin(), layers.end());
+    task_.tell(Piece{.index = index_, .text = "", .report = std::move(report)});
 }
 
 /// The prompt as text before the answer. Stop texts in it do not count.

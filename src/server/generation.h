@@ -30,6 +30,7 @@ class Generation {
     Outcome outcome() const;
 
   private:
+    void report_layers();
     void echo_prompt();
     void score_prompt(int first, std::span<const float> logits);
     void say(const std::string& text);

@@ -70,8 +70,8 @@ std::optional<std::string> param_value(const json& value) {
     return {};
 }
 
-/// "fastkv": {"method": ..., "retain_rate": ...}. With the server's method its parameters hold where the request names
-/// no others, and null takes one back; with another method none of them.
+/// "fastkv": {"method": ..., "retain_rate": ..., "layers": true}. With the server's method its parameters hold where
+/// the request names no others, and null takes one back; with another method none of them.
 void read_method(Fields& fields, AnswerRequest& request, const MethodParams& defaults) {
     request.method = defaults;
     const json* given = fields.find("fastkv");
@@ -80,10 +80,12 @@ void read_method(Fields& fields, AnswerRequest& request, const MethodParams& def
     Fields own(*given);
     const std::string method = own.text("method").value_or(defaults.method);
     if (own.error()) return fields.refuse("fastkv.method", "must be a text");
+    request.report_layers = own.flag("layers", false);
+    if (own.error()) return fields.refuse("fastkv.layers", "must be true or false");
     if (method != defaults.method) request.method = MethodParams{.method = method};
-    request.names_method = !given->empty();
+    request.names_method = given->size() > given->count("layers");
     for (const auto& [name, value] : given->items()) {
-        if (name == "method") continue;
+        if (name == "method" || name == "layers") continue;
         const auto text = value.is_null() ? "" : param_value(value);
         try {
             if (!text) refuse("must be a number or a word");

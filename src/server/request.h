@@ -39,8 +39,9 @@ struct AnswerRequest {
     bool stream = false;
     bool include_usage = false;  ///< with stream: a last chunk says what was used
 
-    MethodParams method;        ///< not resolved yet
-    bool names_method = false;  ///< whether the request gives a method or parameters of its own
+    MethodParams method;         ///< not resolved yet
+    bool names_method = false;   ///< whether the request gives a method or parameters of its own
+    bool report_layers = false;  ///< whether it asks what every layer kept
 };
 
 /// POST /v1/chat/completions

@@ -38,12 +38,6 @@ ordered_json timings_json(const Outcome& o) {
             {"first_token_ms", o.first_token_seconds * 1e3}};
 }
 
-ordered_json method_json(const MethodParams& method) {
-    ordered_json object = {{"method", method.method}};
-    object.update(text::params_json(method));
-    return object;
-}
-
 ordered_json usage_json(const std::vector<Choice>& choices) {
     int64_t n_prompt = 0, n_predicted = 0;
     uint64_t kv_cache_bytes = 0;
@@ -111,6 +105,12 @@ ResponseShape new_shape(bool chat, const std::string& model) {
     return shape;
 }
 
+ordered_json method_json(const MethodParams& method) {
+    ordered_json object = {{"method", method.method}};
+    object.update(text::params_json(method));
+    return object;
+}
+
 std::string response_json(const ResponseShape& shape, const std::vector<Choice>& choices) {
     ordered_json response = head_json(shape, "chat.completion");
     response["choices"] = ordered_json::array();
@@ -121,6 +121,7 @@ std::string response_json(const ResponseShape& shape, const std::vector<Choice>&
     response["usage"] = usage_json(choices);
     response["timings"] = timings_json(choices.back().outcome);
     response["fastkv"] = method_json(choices.back().outcome.method);
+    if (choices.back().report) response["fastkv"].update(report_json(*choices.back().report));
     return text::json_text(response);
 }
 
@@ -132,7 +133,9 @@ std::string first_chunk(const ResponseShape& shape) {
 std::string piece_chunk(const ResponseShape& shape, const Piece& piece) {
     ordered_json choice = delta_choice(shape, piece.index, {{"content", piece.text}}, nullptr);
     if (shape.with_logprobs) choice["logprobs"] = logprobs_json(shape, piece.logprobs);
-    return event(chunk_json(shape, ordered_json::array({choice})));
+    ordered_json chunk = chunk_json(shape, ordered_json::array({choice}));
+    if (piece.report) chunk["fastkv"] = report_json(*piece.report);
+    return event(chunk);
 }
 
 std::string outcome_chunk(const ResponseShape& shape, const Outcome& outcome) {

@@ -28,7 +28,11 @@ struct Choice {
     std::string text;
     std::vector<TokenLogprob> logprobs;
     Outcome outcome;
+    std::shared_ptr<const PromptReport> report = {};
 };
+
+/// {"method": ..., "retain_rate": ...}: a method and all its parameters.
+nlohmann::ordered_json method_json(const MethodParams& method);
 
 /// The response as a whole.
 std::string response_json(const ResponseShape& shape, const std::vector<Choice>& choices);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "fastkv/fastkv.h"
 #include "server/api_error.h"
+#include "server/layer_report.h"
 #include "server/logprobs.h"
 
 namespace fastkv::server {
@@ -24,7 +26,8 @@ using Clock = std::chrono::steady_clock;
 struct Piece {
     int index = 0;
     std::string text;  ///< valid UTF-8
-    std::vector<TokenLogprob> logprobs;
+    std::vector<TokenLogprob> logprobs = {};
+    std::shared_ptr<const PromptReport> report = {};  ///< once, when the prompt has been read, where it was asked for
 };
 
 /// The end of one prompt's answer, and what it took.
@@ -55,6 +58,7 @@ struct TaskParams {
     std::vector<std::string> stop;
     std::optional<int> n_logprobs;
     bool echo = false;
+    bool report_layers = false;
 };
 
 class Task {
