@@ -139,20 +139,24 @@ def methods_are_switched_and_compared(page):
     check((page.run("document.getElementById('answer').textContent"), look(page)) == by_fastkv, "the first answer again")
 
 
-def answer_is_stopped(page, url):
+def answer_is_stopped(page):
     page.tab_to("longest")
     page.run("document.activeElement.select()")
     page.type("3000")
     page.tab_to("question")
     page.run("document.activeElement.select()")
     page.type("Another?")
+    # while it reads: the tiny model has said all that it has to say before a key from here would arrive
+    page.run("""{ new MutationObserver((_, observer) => {
+                    observer.disconnect();
+                    dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' }));
+                  }).observe(document.getElementById('status'), { childList: true }); 0 }""")
     page.press("Enter")
-    page.wait("document.getElementById('answer').textContent.length > 0")
-    page.press("Escape")
-    page.wait("document.getElementById('status').textContent === 'Stopped.'")
+    page.wait("document.getElementById('answer').getAttribute('aria-busy') === 'false'")
+    status = page.run("document.getElementById('status').textContent")
+    check(status == "Stopped.", f"the status of a stopped answer: {status}")
     check(page.run("document.querySelectorAll('#runs tr').length") == 3, "a stopped answer has no row")
     check(page.run("document.getElementById('stop').disabled"), "nothing to stop")
-    page.wait("document.getElementById('answer').getAttribute('aria-busy') === 'false'")
 
 
 CONTRAST = """
@@ -206,7 +210,7 @@ def use(page, url, folder):
     question_is_answered_by_keyboard(page)
     shading_is_what_the_api_reports(page, url)
     methods_are_switched_and_compared(page)
-    answer_is_stopped(page, url)
+    answer_is_stopped(page)
     is_readable(page)
     check(not page.complaints, f"the console complains: {page.complaints}")
     strangers = [request for request in page.requests if not request.startswith(url)]

@@ -78,6 +78,13 @@ function methodChoice(method) {
   return label;
 }
 
+/// The switch stands where the answer that is shown comes from.
+function chooseMethod(name) {
+  const input = [...document.querySelectorAll('#methods input')].find(each => each.value === name);
+  if (input) input.checked = true;
+  showMethod();
+}
+
 const chosenMethod = () => document.querySelector('#methods :checked')?.value;
 
 function showMethod() {
@@ -258,6 +265,7 @@ function begin(run) {
   $('compare').disabled = true;
   $('kept').classList.add('stale');
   drawRuns();
+  chooseMethod(run.method);
 }
 
 function end(status) {
@@ -331,12 +339,10 @@ function show(run) {
   shown = run;
   $('answer').textContent = run.answer;
   $('question').value = run.question;
-  const radio = document.querySelector(`#methods [value=${run.method}]`);
-  if (radio) radio.checked = true;
   say(answeredText(run));
   showKept(run);
   drawRuns();
-  showMethod();
+  chooseMethod(run.method);
 }
 
 function showKept(run) {
