@@ -20,3 +20,7 @@ set(fastkv_config_folder ${CMAKE_INSTALL_LIBDIR}/cmake/fastkv)
 install(EXPORT fastkv-targets NAMESPACE fastkv:: FILE fastkv-config.cmake DESTINATION ${fastkv_config_folder})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/fastkv-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/fastkv-config-version.cmake DESTINATION ${fastkv_config_folder})
+
+if(CMAKE_SYSTEM_NAME STREQUAL Linux)
+    install(FILES packaging/fastkv.service DESTINATION lib/systemd/system)
+endif()

@@ -107,7 +107,6 @@ bench::NamedMethod named(const std::string& name) {
 bench::ComparisonParams comparison_params(const std::string& path, size_t n_tokens) {
     bench::ComparisonParams params;
     params.model_path = path;
-    params.repetitions = 3;
     for (size_t i = 0; i < n_tokens; ++i) params.tokens.push_back(Token(3 + i * 7919 % 290));
     return params;
 }
@@ -144,7 +143,7 @@ TEST(Bench, ReadsAtADepth) {
 TEST(Bench, RunsInTurns) {
     bench::ComparisonParams params = comparison_params(model_path(), 100);
     std::vector<bench::Row> rows;
-    for (const char* method : {"fullkv", "snapkv"}) rows.push_back({named(method), {20, 2, 0}, 1, "", {}, ""});
+    for (const char* method : {"fullkv", "snapkv"}) rows.push_back({named(method), {20, 2, 0}, 1, 3, "", {}, ""});
     std::vector<std::string> order;
     const bool finished = run_comparison(params, rows, [&](const bench::ComparisonProgress& progress) {
         const std::string run = std::to_string(progress.repetition) + ":" + progress.row->method.name;
@@ -157,11 +156,20 @@ TEST(Bench, RunsInTurns) {
     for (const bench::Row& row : rows) EXPECT_EQ(row.samples.size(), 3u);
 }
 
+TEST(Bench, RowsRunAsOftenAsEachWants) {
+    const bench::ComparisonParams params = comparison_params(model_path(), 100);
+    std::vector<bench::Row> rows = {{named("fullkv"), {20, 2, 0}, 1, 1, "", {}, ""},
+                                    {named("fullkv"), {20, 2, 0}, 1, 3, "", {}, ""}};
+    EXPECT_TRUE(run_comparison(params, rows, [](const auto&) { return true; }));
+    EXPECT_EQ(rows[0].samples.size(), 1u);
+    EXPECT_EQ(rows[1].samples.size(), 3u);
+}
+
 TEST(Bench, KeepsWhatWasMeasuredWhenStopped) {
     bench::ComparisonParams params = comparison_params(model_path(), 100);
     params.warmup = false;
     std::vector<bench::Row> rows;
-    for (const char* method : {"fullkv", "snapkv"}) rows.push_back({named(method), {20, 2, 0}, 1, "", {}, ""});
+    for (const char* method : {"fullkv", "snapkv"}) rows.push_back({named(method), {20, 2, 0}, 1, 3, "", {}, ""});
     EXPECT_FALSE(run_comparison(params, rows, [&](const bench::ComparisonProgress& progress) {
         return progress.repetition < 1 || progress.row->method.name == "fullkv";
     }));
@@ -172,8 +180,8 @@ TEST(Bench, KeepsWhatWasMeasuredWhenStopped) {
 TEST(Bench, ARowThatFailsKeepsItsErrorAndTheOthersGoOn) {
     bench::ComparisonParams params = comparison_params(model_path(), 200);
     params.session.n_ctx = 100;
-    std::vector<bench::Row> rows = {{named("fullkv"), {150, 2, 0}, 1, "", {}, ""},
-                                    {named("fullkv"), {20, 2, 0}, 1, "", {}, ""}};
+    std::vector<bench::Row> rows = {{named("fullkv"), {150, 2, 0}, 1, 3, "", {}, ""},
+                                    {named("fullkv"), {20, 2, 0}, 1, 3, "", {}, ""}};
     EXPECT_TRUE(run_comparison(params, rows, [](const auto&) { return true; }));
     EXPECT_THAT(rows[0].error, HasSubstr("context"));
     EXPECT_THAT(rows[0].samples, IsEmpty());
@@ -192,9 +200,8 @@ TEST(Bench, APeakIsTheRowsOwn) {
     wide.head_dim = 128;
     const std::string path = test::write_tiny_model(wide);
     bench::ComparisonParams params = comparison_params(path, 4000);
-    params.repetitions = 2;
-    std::vector<bench::Row> rows = {{named("fullkv"), {3000, 1, 0}, 1, "", {}, ""},
-                                    {named("fullkv"), {50, 1, 0}, 1, "", {}, ""}};
+    std::vector<bench::Row> rows = {{named("fullkv"), {3000, 1, 0}, 1, 2, "", {}, ""},
+                                    {named("fullkv"), {50, 1, 0}, 1, 2, "", {}, ""}};
     EXPECT_TRUE(run_comparison(params, rows, [](const auto&) { return true; }));
     // The residual stream alone takes 3000 · 512 · 4 bytes.
     for (const int i : {0, 1}) {
@@ -255,6 +262,19 @@ TEST(BenchCommand, PrintsARowForEveryCombination) {
                          row.at("n_depth").dump() + "/" + row.at("n_threads").dump());
     }
     EXPECT_EQ(different.size(), lines.size());
+}
+
+TEST(BenchCommand, TakesListsAndRangesOfRepetitionsAndFlagsSeveralTimes) {
+    const auto result =
+        bench_command({"-p", "16-32*2", "-p", "48", "-n", "1", "-r", "1-2,3", "--methods", "fullkv", "-o", "jsonl"});
+    ASSERT_EQ(result.code, 0) << result.err;
+    std::vector<std::string> tests;
+    for (const std::string& line : lines_of(result.out)) {
+        const Json row = Json::parse(line);
+        EXPECT_EQ(row.at("decode_seconds_samples").size(), row.at("repetitions"));
+        tests.push_back(row.at("n_prompt").dump() + "x" + row.at("repetitions").dump());
+    }
+    EXPECT_THAT(tests, ElementsAre("16x1", "16x2", "16x3", "32x1", "32x2", "32x3", "48x1", "48x2", "48x3"));
 }
 
 TEST(BenchCommand, JsonSaysWhatWasMeasuredOnWhat) {
@@ -338,7 +358,7 @@ TEST(BenchCommand, MarkdownIsATable) {
     for (const std::string& line : table) {
         EXPECT_EQ(std::count(line.begin(), line.end(), '|'), std::count(table[0].begin(), table[0].end(), '|'));
     }
-    EXPECT_THAT(table[2], HasSubstr("| fullkv | pp50+tg4 @ d20 |"));
+    EXPECT_THAT(table[2], HasSubstr("| fullkv | pp50+tg4 @ d20 | "));
     EXPECT_THAT(result.out, HasSubstr("gemfilter: gemfilter --retain-rate 0.1"));
 }
 
@@ -363,7 +383,8 @@ TEST(BenchCommand, RefusesBeforeAnythingRuns) {
     EXPECT_THAT(error_of({"-p", "0", "-n", "0"}, 2), HasSubstr("measures nothing"));
     EXPECT_THAT(error_of({"-p", "-5"}, 2), HasSubstr("-p"));
     EXPECT_THAT(error_of({"-n", "x"}, 2), HasSubstr("-n x"));
-    EXPECT_THAT(error_of({"-r", "0"}, 2), HasSubstr("-r 0 is too small"));
+    EXPECT_THAT(error_of({"-r", "0"}, 2), HasSubstr("-r 0 is too small: at least 1"));
+    EXPECT_THAT(error_of({"-r", "3,x"}, 2), HasSubstr("-r x is not a whole number"));
     EXPECT_THAT(error_of({"-t", "2000"}, 2), HasSubstr("-t 2000"));
     EXPECT_THAT(error_of({"-o", "xml"}, 2), HasSubstr("md, csv, json, jsonl"));
     EXPECT_THAT(error_of({"--methods", "fullkv", "--retain-rate", "0.2"}, 2), HasSubstr("--retain-rate is not used"));

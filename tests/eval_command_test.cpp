@@ -228,7 +228,8 @@ TEST(EvalCommand, RefusesWhatCannotBeAsked) {
     };
     EXPECT_THAT(refusal("needle", {"--data", texts(), "--lengths", "4090"}, 2),
                 HasSubstr("beyond the context of 4096"));
-    EXPECT_THAT(refusal("needle", {"--data", texts(), "--depths", "50,101"}, 2), HasSubstr("outside 0 to 100"));
+    EXPECT_THAT(refusal("needle", {"--data", texts(), "--depths", "50,101"}, 2),
+                HasSubstr("--depths 101 is too large: at most 100"));
     EXPECT_THAT(refusal("needle", {"--data", texts() + "/none"}, 1), HasSubstr("/none"));
     EXPECT_THAT(refusal("needle", {"--data", texts(), "--methods", "fullkv", "--window", "4"}, 2),
                 HasSubstr("--window is not used by fullkv"));

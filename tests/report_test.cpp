@@ -257,6 +257,20 @@ TEST(ReportPage, SaysWhatWasMeasured) {
     }
 }
 
+TEST(ReportPage, AShortNameMeansOneSetting) {
+    // Each folder alone could call its setting "fastkv".
+    const std::string html = page_of({{"a/samples.jsonl", line_of({.setting = "fastkv --retain-rate 0.1 --window 8"})},
+                                      {"a/summary.json", summary_of("ruler")},
+                                      {"b/samples.jsonl", line_of({.setting = "fastkv --retain-rate 0.2 --window 8"})},
+                                      {"b/summary.json", summary_of("ruler")}});
+    for (const char* name : {"<dt>fastkv --retain-rate 0.1</dt>", "<dt>fastkv --retain-rate 0.2</dt>"}) {
+        EXPECT_THAT(html, HasSubstr(name));
+    }
+    EXPECT_THAT(html, Not(HasSubstr("<dt>fastkv</dt>")));
+    EXPECT_THAT(html, HasSubstr("fastkv <span class=\"flag\">--retain-rate 0.2</span>"));  // does not break within
+    EXPECT_THAT(html, HasSubstr("on 2026-02-03 04:05 UTC"));
+}
+
 TEST(ReportPage, KeepsMarkupAsText) {
     const std::string evil = "<script>alert('x')</script>\x1b&\"";
     Files files = everything();

@@ -322,6 +322,12 @@ TEST_F(Serving, BrokenRequestsAreRefusedAndTheServerLives) {
         EXPECT_EQ(reply.json()["error"]["type"], "invalid_request_error");
     }
     EXPECT_EQ(post("/v1/completions", std::string(100000, '[')).status, 400);
+    for (const char* body :
+         {R"({"prompt": "x", "max_tokens": 1e999})", R"({"prompt": "x", "seed": 1e300})", R"({"prompt": [1e99]})",
+          R"({"prompt": [18446744073709551616]})", R"({"prompt": [-9223372036854775808]})", "{\"prompt\": \"\\ud800\"}",
+          "{\"prompt\": \"a\xC3\"}", R"({"prompt": "x"} {"prompt": "y"})", R"({"prompt": "x",})", "\xEF\xBB\xBF"}) {
+        EXPECT_EQ(post("/v1/completions", body).status, 400) << body;
+    }
     EXPECT_EQ(get("/nothing").status, 404);
     EXPECT_EQ(get("/../etc/passwd").status, 404);
     const HttpReply wrong = get("/v1/completions");
@@ -342,6 +348,59 @@ TEST_F(Serving, BrokenRequestsAreRefusedAndTheServerLives) {
     EXPECT_EQ(large.status, 413);
     const HttpReply headers = ask(port, request_text("GET", "/health", "", "X: " + std::string(100000, 'x') + "\r\n"));
     EXPECT_THAT(headers.status, ::testing::AnyOf(0, 413, 431));
+    EXPECT_EQ(get("/health").status, 200);
+}
+
+TEST_F(Serving, DeepNestingIsRefusedWhereverItStands) {
+    const std::string deep = std::string(500000, '[') + std::string(500000, ']');
+    const std::string objects = [] {
+        std::string text = "1";
+        for (int i = 0; i < 65; ++i) text = R"({"a": )" + text + "}";
+        return text;
+    }();
+    for (const std::string& value : {deep, objects}) {
+        for (const std::string& body : {R"({"messages": [{"role": )" + value + "}]}",
+                                        R"({"messages": [{"role": "user", "content": )" + value + "}]}",
+                                        R"({"messages": [{"role": "user", "content": [{"type": )" + value + "}]}]}",
+                                        R"({"messages": [], "response_format": {"type": )" + value + "}}",
+                                        R"({"fastkv": {"x": )" + value + "}}"}) {
+            const HttpReply reply = post("/v1/chat/completions", body);
+            EXPECT_EQ(reply.status, 400);
+            EXPECT_THAT(reply.body, HasSubstr("64 levels"));
+        }
+    }
+    // Brackets in a text are none, whatever is escaped before them.
+    const std::string text = R"(\"[[[)" + std::string(1000, '[');
+    EXPECT_EQ(post("/v1/completions", R"({"max_tokens": 1, "prompt": ")" + text + R"("})").status, 200);
+}
+
+TEST_F(Serving, WhatFollowsARequestIsOneOrNone) {
+    const std::string kept = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    const auto n_answers = [&](const std::string& raw) {
+        test::Connection connection(server_.port());
+        connection.send_all(raw);
+        const std::string received = connection.receive();
+        size_t n = 0;
+        for (size_t at = 0; (at = received.find("HTTP/1.1 200", at)) != std::string::npos; ++at) ++n;
+        return n;
+    };
+    EXPECT_EQ(n_answers(kept + request_text("GET", "/health")), 2u);
+    // What is left of a body that is longer than it said is no request.
+    EXPECT_EQ(
+        n_answers("POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{\"content\": \"\"}}}}}\r\n\r\n"),
+        1u);
+    test::Connection garbage(server_.port());
+    garbage.send_all(kept + std::string("\0\1\xFFnonsense\r\n\r\n", 15));
+    EXPECT_THAT(garbage.receive("}"), HasSubstr("200 OK"));
+    // A request with two lengths is two requests to some proxies.
+    for (const char* headers :
+         {"Content-Length: 15\r\nContent-Length: 3", "Content-Length: 15\r\nContent-Length: 15", "Content-Length: x",
+          "Content-Length: 1 5", "Content-Length: 5\r\nTransfer-Encoding: chunked"}) {
+        const std::string body = "\r\n\r\n5\r\n{    \r\n0\r\n\r\n";
+        const HttpReply reply =
+            ask(server_.port(), std::string("POST /tokenize HTTP/1.1\r\nHost: x\r\n") + headers + body);
+        EXPECT_EQ(reply.status, 400) << headers;
+    }
     EXPECT_EQ(get("/health").status, 200);
 }
 

@@ -26,9 +26,11 @@ class Comparison {
 
     // Throws Error(cancelled) where `watch` ends it.
     void run() {
-        for (progress_.repetition = 0; progress_.repetition < params_.repetitions; ++progress_.repetition) {
+        int most = 0;
+        for (const Row& row : rows_) most = std::max(most, row.repetitions);
+        for (progress_.repetition = 0; progress_.repetition < most; ++progress_.repetition) {
             for (Row& row : rows_) {
-                if (!row.error.empty()) continue;
+                if (!row.error.empty() || progress_.repetition >= row.repetitions) continue;
                 load(row.n_threads);
                 measure_row(row);
             }
@@ -93,7 +95,7 @@ class Comparison {
         for (size_t i = 0; i < rows_.size(); ++i) {
             if (!rows_[i].error.empty()) continue;
             if (!whole_seconds_[i]) return {};
-            seconds += *whole_seconds_[i] * double(params_.repetitions - int(rows_[i].samples.size()));
+            seconds += *whole_seconds_[i] * double(rows_[i].repetitions - int(rows_[i].samples.size()));
         }
         return seconds;
     }

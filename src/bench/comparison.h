@@ -16,6 +16,7 @@ struct Row {
     NamedMethod method;  ///< with every parameter resolved
     Test test;
     int n_threads = 0;
+    int repetitions = 5;          ///< how often it is to be run
     std::string type_k, type_v;   ///< how the method stores keys and values: "f16"
     std::string test_time;        ///< when it was first run, ISO 8601, UTC; "" before
     std::vector<Sample> samples;  ///< one for each repetition
@@ -33,7 +34,6 @@ struct ComparisonParams {
     ModelParams model;  ///< its n_threads is each row's
     SessionParams session;
     std::vector<Token> tokens;  ///< of prompts and answers, from the first; as many as the longest test takes
-    int repetitions = 5;
     bool warmup = true;
 };
 
@@ -47,10 +47,11 @@ struct ComparisonProgress {
 /// Called over and over, also within a run. Returning false ends the comparison.
 using ComparisonWatch = std::function<bool(const ComparisonProgress&)>;
 
-/// Runs every row once, then every row once more, and so on, into `rows`. Rows of one number of threads stand together;
-/// with several numbers the model is loaded anew for each of them in each repetition, so that it is in memory once.
-/// Every loading is followed by a run of each method's shortest test that does not count. A row that fails keeps its
-/// error and is not run again. Returns false where `watch` ended it; the rows keep what was measured by then.
+/// Runs every row once, then every row that wants more runs once more, and so on, into `rows`. Rows of one number of
+/// threads stand together; with several numbers the model is loaded anew for each of them in each repetition, so that
+/// it is in memory once. Every loading is followed by a run of each method's shortest test that does not count. A row
+/// that fails keeps its error and is not run again. Returns false where `watch` ended it; the rows keep what was
+/// measured by then.
 bool run_comparison(const ComparisonParams& params, std::vector<Row>& rows, const ComparisonWatch& watch);
 
 }  // namespace fastkv::bench

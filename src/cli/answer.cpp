@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cli/interrupt.h"
+#include "cli/number_list.h"
 #include "cli/options.h"
 #include "cli/text.h"
 
@@ -74,10 +75,6 @@ Stop stream_answer(const Model& model, Session& session, Sampler& sampler, const
     return stop;
 }
 
-int parse_n_predict(const std::string& text) {
-    const int n = whole_number("-n", text, "a number of tokens");
-    if (n < -1) refuse("-n " + text + " is below -1, which means no limit");
-    return n;
-}
+int parse_n_predict(const std::string& text) { return whole_number("-n", text, "a number of tokens", /*least=*/-1); }
 
 }  // namespace fastkv::cli

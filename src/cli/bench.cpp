@@ -2,6 +2,7 @@
 #include "cli/bench.h"
 
 #include <algorithm>
+#include <climits>
 #include <cstdio>
 #include <random>
 
@@ -32,7 +33,7 @@ on: what slows the machine down for a while hits all methods. Before that the sh
   peak memory  of the process during the row, weights included
 -d N: N tokens are read, uncounted, as a prompt of their own, before the row begins. With -p 0 only decoding is measured,
 at that depth; else the -p tokens are read as a later turn, over what the cache kept of the N.
-Numbers are lists with ranges: 1000,8000 or 1000-8000+1000 or 512-8192*2.
+Numbers are lists with ranges, as in llama-bench: 1000,8000 or 1000-8000+1000 or 512-8192*2; a flag may come several times.
 
 Examples:
   fastkv bench -m model.gguf -p 1000,8000 -n 32
@@ -41,32 +42,34 @@ Examples:
 
 using Numbers = std::vector<int>;
 
-void add_numbers(CLI::App& app, const std::string& names, const std::string& flag, const std::string& help,
-                 Numbers& numbers, int least) {
-    app.add_option_function<std::string>(
+// As in llama-bench a flag that comes again adds to its list.
+void add_numbers(CLI::App& app, const std::string& names, const std::string& help, Numbers& numbers,
+                 const std::string& kind, int least, int most = INT_MAX) {
+    const std::string flag = names.substr(0, names.find(','));
+    app.add_option_function<std::vector<std::string>>(
            names,
-           [&numbers, flag, least](const std::string& text) {
-               numbers =
-                   parse_number_list(flag, text, flag == "-t" ? "a number of threads" : "a number of tokens", least);
+           [&numbers, flag, kind, least, most](const std::vector<std::string>& texts) {
+               numbers.clear();
+               for (const std::string& text : texts) {
+                   const Numbers more = parse_number_list(flag, text, kind, least, most);
+                   numbers.insert(numbers.end(), more.begin(), more.end());
+               }
            },
            help)
-        ->type_name("N,N,...");
+        ->type_name("N,N,...")
+        ->allow_extra_args(false);
 }
 
 void add_test_options(CLI::App& app, BenchOptions& options) {
     app.option_defaults()->group("Tests");
-    add_numbers(app, "-p,--n-prompt", "-p", "tokens of the prompt; 0: none (default 1000)", options.n_prompt, 0);
-    add_numbers(app, "-n,--n-gen", "-n", "tokens decoded after it (default 32)", options.n_gen, 0);
-    add_numbers(app, "-d,--n-depth", "-d", "tokens that were read before (default 0)", options.n_depth, 0);
-    add_numbers(app, "-t,--threads", "-t", "CPU threads; 0: one per core (default 0)", options.n_threads, 0);
-    app.add_option_function<std::string>(
-           "-r,--repetitions",
-           [&](const std::string& text) {
-               options.repetitions = whole_number("-r", text, "a whole number");
-               if (options.repetitions < 1) refuse("-r " + text + " is too small: at least 1");
-           },
-           "how often each row runs (default 5)")
-        ->type_name("N");
+    const std::string tokens = "a number of tokens";
+    add_numbers(app, "-p,--n-prompt", "tokens of the prompt; 0: none (default 1000)", options.n_prompt, tokens, 0);
+    add_numbers(app, "-n,--n-gen", "tokens decoded after it (default 32)", options.n_gen, tokens, 0);
+    add_numbers(app, "-d,--n-depth", "tokens that were read before (default 0)", options.n_depth, tokens, 0);
+    add_numbers(app, "-t,--threads", "CPU threads; 0: one per core (default 0)", options.n_threads,
+                "a number of threads", 0, max_threads);
+    add_numbers(app, "-r,--repetitions", "how often each row runs (default 5)", options.repetitions, "a whole number",
+                1);
     app.add_flag("--no-warmup", options.no_warmup, "count the first runs, too");
     app.add_option_function<std::string>(
            "-s,--seed",
@@ -77,17 +80,12 @@ void add_test_options(CLI::App& app, BenchOptions& options) {
         ->type_name("N");
     app.add_option("--tokens", options.tokens_file, "read and decode these token ids instead, a JSON array")
         ->type_name("FILE");
+    static const Choices<BenchOutput> outputs = {
+        {"md", BenchOutput::md}, {"csv", BenchOutput::csv}, {"json", BenchOutput::json}, {"jsonl", BenchOutput::jsonl}};
     app.add_option_function<std::string>(
-           "-o,--output",
-           [&](const std::string& text) {
-               const Choices<BenchOutput> outputs = {{"md", BenchOutput::md},
-                                                     {"csv", BenchOutput::csv},
-                                                     {"json", BenchOutput::json},
-                                                     {"jsonl", BenchOutput::jsonl}};
-               options.output = choose(outputs, "-o", text);
-           },
-           "how rows are printed: md, csv, json, jsonl (default md)")
-        ->type_name("KIND");
+           "-o,--output", [&](const std::string& text) { options.output = choose(outputs, "-o", text); },
+           "how rows are printed (default md)")
+        ->type_name(join_names(outputs, "|"));
 }
 
 // As the flags give them, or as fastkv tune has found them where they give none; every parameter filled in.
@@ -100,18 +98,29 @@ std::vector<bench::NamedMethod> resolved_methods(const BenchOptions& options, co
     return methods;
 }
 
-// By threads, then by test, then by method.
+// Every depth with every prompt with every answer.
+std::vector<bench::Test> list_tests(const BenchOptions& options) {
+    std::vector<bench::Test> tests;
+    for (const int depth : options.n_depth) {
+        for (const int n_prompt : options.n_prompt) {
+            for (const int n_gen : options.n_gen) {
+                if (n_prompt + n_gen == 0) refuse("-p 0 -n 0 measures nothing");
+                tests.push_back({n_prompt, n_gen, depth});
+            }
+        }
+    }
+    return tests;
+}
+
+// By threads, then by test, then by repetitions, then by method.
 std::vector<bench::Row> list_rows(const BenchOptions& options, const std::vector<bench::NamedMethod>& methods,
                                   const Numbers& n_threads) {
     std::vector<bench::Row> rows;
     for (const int threads : n_threads) {
-        for (const int depth : options.n_depth) {
-            for (const int n_prompt : options.n_prompt) {
-                for (const int n_gen : options.n_gen) {
-                    for (const auto& method : methods) {
-                        if (n_prompt + n_gen == 0) refuse("-p 0 -n 0 measures nothing");
-                        rows.push_back({.method = method, .test = {n_prompt, n_gen, depth}, .n_threads = threads});
-                    }
+        for (const bench::Test& test : list_tests(options)) {
+            for (const int repetitions : options.repetitions) {
+                for (const auto& method : methods) {
+                    rows.push_back({.method = method, .test = test, .n_threads = threads, .repetitions = repetitions});
                 }
             }
         }
@@ -138,9 +147,10 @@ std::vector<Token> test_tokens(const BenchOptions& options, const Model& model, 
     return tokens;
 }
 
-std::string progress_text(const bench::ComparisonProgress& progress, int repetitions) {
-    std::string text =
-        progress.repetition < 0 ? "warming up" : format("repetition %d of %d", progress.repetition + 1, repetitions);
+std::string progress_text(const bench::ComparisonProgress& progress) {
+    std::string text = progress.repetition < 0
+                           ? "warming up"
+                           : format("repetition %d of %d", progress.repetition + 1, progress.row->repetitions);
     text += ": " + progress.row->method.name + " " + test_text(progress.row->test);
     if (progress.seconds_left) text += ", " + seconds_text(std::max(1.0, *progress.seconds_left)) + " left";
     return text;
@@ -158,7 +168,6 @@ Plan make_plan(const BenchOptions& options) {
     const int n_default = model.params().n_threads;
     Numbers n_threads = options.n_threads;
     for (int& n : n_threads) {
-        check_threads(n);
         if (n == 0) n = n_default;
     }
     Plan plan;
@@ -176,12 +185,8 @@ Plan make_plan(const BenchOptions& options) {
     plan.params.session.cache_type_k = options.model.cache_type_k;
     plan.params.session.cache_type_v = options.model.cache_type_v;
     plan.params.tokens = test_tokens(options, model, plan.rows);
-    plan.params.repetitions = options.repetitions;
     plan.params.warmup = !options.no_warmup;
-    plan.facts = {options.model.path,
-                  tune::model_hash(options.model.path),
-                  model.hparams(),
-                  model.params(),
+    plan.facts = {options.model.path, tune::model_hash(options.model.path), model.hparams(), model.params(),
                   bench::cpu_name()};
     return plan;
 }
@@ -207,7 +212,7 @@ int bench_command(const BenchOptions& options) {
     catch_interrupts();
     StatusLine line;
     const bool finished = run_comparison(plan.params, plan.rows, [&](const bench::ComparisonProgress& progress) {
-        if (line.due()) line.show(progress_text(progress, options.repetitions));
+        if (line.due()) line.show(progress_text(progress));
         return !interrupted();
     });
     release_interrupts();

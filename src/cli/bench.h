@@ -19,7 +19,7 @@ struct BenchOptions {
     std::vector<int> n_gen = {32};
     std::vector<int> n_depth = {0};
     std::vector<int> n_threads = {0};
-    int repetitions = 5;
+    std::vector<int> repetitions = {5};
     bool no_warmup = false;
     uint64_t seed = 1;
     std::string tokens_file;  ///< "": random tokens

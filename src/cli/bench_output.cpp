@@ -141,24 +141,18 @@ std::string bytes_of(const Json& value) { return value.is_null() ? "" : bytes_te
 
 void print_caption(const std::vector<bench::Row>& rows, const BenchFacts& facts) {
     const HyperParams& hp = facts.hparams;
-    size_t most = 0, least = SIZE_MAX;
-    for (const bench::Row& row : rows) {
-        most = std::max(most, row.samples.size());
-        if (row.error.empty()) least = std::min(least, row.samples.size());
-    }
-    std::printf("%s (%s %s, %s parameters, %s) on %s; fastkv %s, compute %s; ",
+    std::printf("%s (%s %s, %s parameters, %s) on %s; fastkv %s, compute %s; medians",
                 file_name(facts.model_path).c_str(), hp.arch.c_str(), hp.file_type.c_str(),
                 count_text(hp.n_params).c_str(), bytes_text(hp.weights_bytes).c_str(),
                 facts.cpu.empty() ? "an unknown processor" : facts.cpu.c_str(), version(),
                 compute_name(facts.model.compute).c_str());
-    std::printf(least < most ? "median ± standard deviation of %zu runs, the last rows of one less\n\n"
-                : most > 1   ? "median ± standard deviation of %zu runs\n\n"
-                             : "%zu run\n\n",
-                most);
+    const bool spread = std::any_of(rows.begin(), rows.end(), [](auto& row) { return row.samples.size() > 1; });
+    std::printf("%s\n\n", spread ? " ± standard deviations" : "");
 }
 
 void print_md_row(const bench::Row& row, const Json& json) {
-    std::printf("| %s | %s | %d |", row.method.name.c_str(), test_text(row.test).c_str(), row.n_threads);
+    std::printf("| %s | %s | %d | %zu |", row.method.name.c_str(), test_text(row.test).c_str(), row.n_threads,
+                row.samples.size());
     if (row.samples.empty()) {
         std::printf(" failed: %s | | | | | | |\n", row.error.c_str());
         return;
@@ -187,8 +181,9 @@ void print_md(const std::vector<bench::Row>& rows, const std::vector<Json>& json
     if (rows.empty()) return;
     print_caption(rows, facts);
     std::printf(
-        "| method | test | threads | prefill s | prefill t/s | decode t/s | end-to-end s | end-to-end t/s | cache | "
-        "peak memory |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+        "| method | test | threads | runs | prefill s | prefill t/s | decode t/s | end-to-end s | end-to-end t/s | "
+        "cache | "
+        "peak memory |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
     for (size_t i = 0; i < rows.size(); ++i) print_md_row(rows[i], json_rows[i]);
     std::printf("\n");
     print_methods(rows);

@@ -7,6 +7,7 @@
 #include "bench/machine.h"
 #include "cli/countdown.h"
 #include "cli/interrupt.h"
+#include "cli/number_list.h"
 #include "cli/result_folder.h"
 #include "cli/session_setup.h"
 #include "cli/text.h"
@@ -23,12 +24,6 @@ constexpr const char* footer =
     R"(Every answer is a line of DIR/samples.jsonl as soon as it is there; DIR/summary.json says how they were made and what
 they come to. The same command goes on where a run was cut off; more methods, lengths or samples can be added to a folder,
 other settings of the model or the evaluation are refused.)";
-
-int parse_positive(const std::string& flag, const std::string& text) {
-    const int value = parse_number<int>(flag, text, "a whole number");
-    if (value < 1) refuse(flag + " " + text + " is too small: at least 1");
-    return value;
-}
 
 // Everything that an answer depends on, beside its method.
 Json identity(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
@@ -145,11 +140,16 @@ void add_eval_options(CLI::App& command, EvalOptions& options, const std::string
     command.add_option("-f,--data", options.data, data_help)->type_name("FILE|DIR");
     command
         .add_option_function<std::string>(
-            "--limit", [&](const std::string& text) { options.limit = parse_positive("--limit", text); }, limit_help)
+            "--limit",
+            [&](const std::string& text) { options.limit = whole_number("--limit", text, "a whole number", 1); },
+            limit_help)
         ->type_name("N");
     command
         .add_option_function<std::string>(
-            "--max-prompt", [&](const std::string& text) { options.max_prompt = parse_positive("--max-prompt", text); },
+            "--max-prompt",
+            [&](const std::string& text) {
+                options.max_prompt = whole_number("--max-prompt", text, "a whole number", 1);
+            },
             "cut longer prompts in the middle to N tokens (default: to what the context holds)")
         ->type_name("N");
     command.add_option("-o,--output", options.folder, "folder for the results (default eval-NAME-MODEL)")

@@ -6,6 +6,7 @@
 
 #include "cli/eval.h"
 #include "cli/input_text.h"
+#include "cli/number_list.h"
 #include "cli/session_setup.h"
 #include "cli/text.h"
 #include "eval/compare.h"
@@ -84,10 +85,7 @@ void add_command(CLI::App& eval, EvalOptions& options, const std::string& name, 
     command
         ->add_option_function<std::string>(
             "-n,--predict",
-            [own](const std::string& text) {
-                own->n_predict = parse_number<int>("-n", text, "a number of tokens");
-                if (own->n_predict < 1) refuse("-n " + text + " is too small: at least 1");
-            },
+            [own](const std::string& text) { own->n_predict = whole_number("-n", text, "a number of tokens", 1); },
             "tokens of an answer, at most (default 128)")
         ->type_name("N");
     add_eval_options(*command, options, "a text, or a folder of texts (.txt, .md)", "no more than N questions in all");

@@ -4,6 +4,7 @@
 
 #include "cli/eval.h"
 #include "cli/haystack.h"
+#include "cli/number_list.h"
 #include "cli/session_setup.h"
 #include "cli/text.h"
 #include "eval/needle.h"
@@ -21,16 +22,13 @@ const Choices<eval::NeedleProtocol> protocols = {{"chat", eval::NeedleProtocol::
 std::vector<int> parse_depths(const std::string& text) {
     const bool counts = text.find_first_of(",%") == std::string::npos;
     if (counts) {
-        const int n = parse_number<int>("--depths", text, "a number of depths");
-        if (n < 1 || n > 101) refuse("--depths " + text + " is outside 1 to 101");
-        return eval::even_depths(n);
+        return eval::even_depths(whole_number("--depths", text, "a number of depths", 1, 101));
     }
     std::vector<int> depths;
     std::istringstream items(text);
     for (std::string item; std::getline(items, item, ',');) {
         if (item.ends_with('%')) item.pop_back();
-        depths.push_back(parse_number<int>("--depths", item, "a depth in %"));
-        if (depths.back() < 0 || depths.back() > 100) refuse("--depths " + item + " is outside 0 to 100");
+        depths.push_back(whole_number("--depths", item, "a depth in %", 0, 100));
     }
     return depths;
 }

@@ -18,12 +18,13 @@ struct Range {
 };
 
 // "first", "first-last", "first-last+step" or "first-last*factor".
-Range parse_range(const std::string& flag, const std::string& item, const std::string& kind) {
-    const auto number = [&](const std::string& text) { return int64_t{parse_number<int>(flag, text, kind)}; };
+Range parse_range(const std::string& flag, const std::string& item, const std::string& kind, int least, int most) {
+    const auto number = [&](const std::string& text) { return int64_t{whole_number(flag, text, kind)}; };
+    const auto limited = [&](const std::string& text) { return int64_t{whole_number(flag, text, kind, least, most)}; };
     const size_t hyphen = item.find('-', 1);  // one in front is a sign
-    if (hyphen == std::string::npos) return {number(item), number(item)};
+    if (hyphen == std::string::npos) return {limited(item), limited(item)};
     const size_t sign = item.find_first_of("+*", hyphen);
-    Range range{number(item.substr(0, hyphen)), number(item.substr(hyphen + 1, sign - hyphen - 1))};
+    Range range{limited(item.substr(0, hyphen)), limited(item.substr(hyphen + 1, sign - hyphen - 1))};
     if (sign != std::string::npos) {
         range.step_kind = item[sign];
         range.step = number(item.substr(sign + 1));
@@ -37,13 +38,19 @@ Range parse_range(const std::string& flag, const std::string& item, const std::s
 
 }  // namespace
 
-std::vector<int> parse_number_list(const std::string& flag, const std::string& text, const std::string& kind,
-                                   int least) {
+int whole_number(const std::string& flag, const std::string& text, const std::string& kind, int least, int most) {
+    const int n = parse_number<int>(flag, text, kind);
+    if (n < least) refuse(flag + " " + text + " is too small: at least " + std::to_string(least));
+    if (n > most) refuse(flag + " " + text + " is too large: at most " + std::to_string(most));
+    return n;
+}
+
+std::vector<int> parse_number_list(const std::string& flag, const std::string& text, const std::string& kind, int least,
+                                   int most) {
     std::vector<int> numbers;
     std::istringstream items(text);
     for (std::string item; std::getline(items, item, ',');) {
-        const Range range = parse_range(flag, item, kind);
-        if (range.first < least) refuse(flag + " " + item + " is too small: at least " + std::to_string(least));
+        const Range range = parse_range(flag, item, kind, least, most);
         for (int64_t n = range.first; n <= range.last; n = range.step_kind == '+' ? n + range.step : n * range.step) {
             if (numbers.size() == max_numbers) refuse(flag + " " + text + " are more than a thousand numbers");
             numbers.push_back(int(n));

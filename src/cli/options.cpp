@@ -55,20 +55,18 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
     app.option_defaults()->group("Model");
     app.add_option("-m,--model", options.path, "the model, a GGUF file")->type_name("FILE")->required();
     add_text(app, "-c,--ctx-size", "N", "refuse prompts and answers past N tokens (default 0: the model's context)",
-             [&](const std::string& text) {
-                 options.n_ctx = parse_number<int>("-c", text, "a number of tokens");
-                 if (options.n_ctx < 0) refuse("-c " + text + " is below 0");
-             });
+             [&](const std::string& text) { options.n_ctx = whole_number("-c", text, "a number of tokens", 0); });
     add_text(app, "--gpu-layers,--n-gpu-layers", "N",
              "layers on the GPU, counted from the last; all: every one (default 0)",
              [&](const std::string& text) { options.params.n_gpu_layers = parse_gpu_layers(text); });
-    add_text(app, "--compute", "KIND", "arithmetic: auto, f32 (to verify), bf16 (default auto)",
+    add_text(app, "--compute", join_names(computes, "|"), "arithmetic; f32 is to verify (default auto)",
              [&](const std::string& text) { options.params.compute = choose(computes, "--compute", text); });
-    add_text(app, "--cache-type-k", "TYPE", "how keys are cached: f32, f16, q8_0 (default f16; fastkv on qwen2: q8_0)",
+    add_text(app, "--cache-type-k", join_names(cache_types, "|"),
+             "how keys are cached (default auto: f16; fastkv on qwen2: q8_0)",
              [&](const std::string& text) { options.cache_type_k = choose(cache_types, "-ctk", text); });
-    add_text(app, "--cache-type-v", "TYPE", "how values are cached (the same)",
+    add_text(app, "--cache-type-v", join_names(cache_types, "|"), "how values are cached (the same)",
              [&](const std::string& text) { options.cache_type_v = choose(cache_types, "-ctv", text); });
-    add_text(app, "--ops", "KIND", "operators on the CPU: auto, standard (ggml's only) (default auto)",
+    add_text(app, "--ops", join_names(ops_choices, "|"), "operators on the CPU; standard: ggml's only (default auto)",
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
     app.add_flag("--mmap", options.params.mmap,
                  "weights stay in the mapped file, which other processes share: less memory, slower answers");
@@ -77,8 +75,7 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
 void add_model_options(CLI::App& app, ModelOptions& options) {
     add_model_options_but_threads(app, options);
     add_text(app, "-t,--threads", "N", "CPU threads (default 0: one per core)", [&](const std::string& text) {
-        options.params.n_threads = parse_number<int>("-t", text, "a number of threads");
-        check_threads(options.params.n_threads);
+        options.params.n_threads = whole_number("-t", text, "a number of threads", 0, max_threads);
     });
 }
 
@@ -157,15 +154,6 @@ std::string command_line(int argc, char** argv) {
 
 std::vector<int> parse_lengths(const std::string& flag, const std::string& text) {
     return parse_number_list(flag, text, "a number of tokens", /*least=*/1);
-}
-
-int whole_number(const std::string& flag, const std::string& text, const char* kind) {
-    return parse_number<int>(flag, text, kind);
-}
-
-void check_threads(int n_threads) {
-    if (n_threads < 0) refuse("-t " + std::to_string(n_threads) + " is below 0");
-    if (n_threads > 1024) refuse("-t " + std::to_string(n_threads) + " is above 1024");
 }
 
 std::string cache_type_name(CacheType type) { return name_of(cache_types, type); }

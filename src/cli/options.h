@@ -10,6 +10,9 @@
 
 namespace fastkv::cli {
 
+/// More than any machine has: a slip of the finger.
+constexpr int max_threads = 1024;
+
 struct ModelOptions {
     std::string path;
     ModelParams params;
@@ -40,14 +43,8 @@ std::string command_line(int argc, char** argv);
 /// That short name of a long one, or "".
 std::string short_name(const std::string& long_name);
 
-/// The whole of `text` as a number. Throws Error(usage): "-n many is not a number of tokens".
-int whole_number(const std::string& flag, const std::string& text, const char* kind);
-
 /// Lengths in tokens: "1000,4000", or ranges as parse_number_list() reads them. Throws Error(usage).
 std::vector<int> parse_lengths(const std::string& flag, const std::string& text);
-
-/// Throws Error(usage) where -t makes no sense.
-void check_threads(int n_threads);
 
 /// "f16", "auto".
 std::string cache_type_name(CacheType type);

@@ -8,6 +8,7 @@
 #include "cli/answer.h"
 #include "cli/interrupt.h"
 #include "cli/method_choice.h"
+#include "cli/number_list.h"
 #include "cli/session_setup.h"
 #include "server/keys.h"
 
@@ -15,20 +16,12 @@ namespace fastkv::cli {
 
 namespace {
 
-int number_from(const std::string& flag, const std::string& text, const char* kind, int least, int most) {
-    const int n = whole_number(flag, text, kind);
-    if (n < least || n > most) {
-        refuse(flag + " " + text + " is outside [" + std::to_string(least) + ", " + std::to_string(most) + "]");
-    }
-    return n;
-}
-
 void add_number(CLI::App& app, const std::string& flag, const char* type, const std::string& help, int& target,
                 const char* kind, int least, int most) {
     app.add_option_function<std::string>(
            flag,
            [&target, flag, kind, least, most](const std::string& text) {
-               target = number_from(flag, text, kind, least, most);
+               target = whole_number(flag, text, kind, least, most);
            },
            help)
         ->type_name(type);

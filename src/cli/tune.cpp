@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "cli/number_list.h"
 #include "cli/tune_bench.h"
 #include "methods/values.h"
 
@@ -26,12 +27,6 @@ Examples:
 void add_text(CLI::App& app, const std::string& names, const std::string& type, const std::string& help,
               std::function<void(const std::string&)> set) {
     app.add_option_function<std::string>(names, std::move(set), help)->type_name(type);
-}
-
-int parse_count(const std::string& flag, const std::string& text) {
-    const int count = parse_number<int>(flag, text, "a whole number");
-    if (count < 1) refuse(flag + " " + text + " is too small: at least 1");
-    return count;
 }
 
 double parse_share(const std::string& flag, const std::string& text) {
@@ -62,12 +57,13 @@ void add_question_options(CLI::App& app, TuneOptions& options) {
              "number: one number\nkeys: four, one is asked for\nvalues: four of one name, all are asked for\n"
              "lines: nothing but numbers, one is asked for\nuuids: nothing but codes of 36 characters",
              [&](const std::string& text) { options.tasks = parse_tasks(text); });
-    add_text(app, "--prompts", "N",
-             "prompts that finalists are asked, and again as many fresh ones; --check: per length (default 32)",
-             [&](const std::string& text) { options.n_prompts = parse_count("--prompts", text); });
+    add_text(
+        app, "--prompts", "N",
+        "prompts that finalists are asked, and again as many fresh ones; --check: per length (default 32)",
+        [&](const std::string& text) { options.n_prompts = whole_number("--prompts", text, "a whole number", 1); });
     add_text(app, "-n,--predict", "N",
              "tokens that an answer may take (default 40; several numbers or codes 96, rows 64)",
-             [&](const std::string& text) { options.n_predict = parse_count("-n", text); });
+             [&](const std::string& text) { options.n_predict = whole_number("-n", text, "a whole number", 1); });
     add_text(app, "-s,--seed", "N", "of everything that is drawn (default 1)", [&](const std::string& text) {
         options.seed = parse_number<uint64_t>("--seed", text, "a whole number from 0");
     });
@@ -89,8 +85,9 @@ void add_search_options(CLI::App& app, TuneOptions& options) {
              [&](const std::string& text) { options.max_cache = parse_share("--max-cache", text); });
     add_text(app, "--tolerance", "R", "share of the fresh prompts that may be lost against FullKV (default 0.05)",
              [&](const std::string& text) { options.tolerance = parse_share("--tolerance", text); });
-    add_text(app, "--settings", "N", "settings to try, drawn from all within the limits (default 32)",
-             [&](const std::string& text) { options.n_settings = parse_count("--settings", text); });
+    add_text(
+        app, "--settings", "N", "settings to try, drawn from all within the limits (default 32)",
+        [&](const std::string& text) { options.n_settings = whole_number("--settings", text, "a whole number", 1); });
     app.add_option_function<std::vector<std::string>>(
            "--try",
            [&](const std::vector<std::string>& texts) {

@@ -148,8 +148,7 @@ void put_curves(Html& html, const Bench& bench, const SettingNames& names) {
 
 }  // namespace
 
-void put_bench(Html& html, const Bench& bench, const std::string& anchor) {
-    const SettingNames names(bench);
+void put_bench(Html& html, const Bench& bench, const std::string& anchor, const SettingNames& names) {
     html.open("section", {{"id", anchor}}).element("h3", title_of(bench));
     html.element(
         "p",

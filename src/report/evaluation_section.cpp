@@ -68,13 +68,22 @@ void put_heat_maps(Html& html, const Evaluation& evaluation, const SettingNames&
     html.close();
 }
 
+StandingsByLength standings_by_length(const Evaluation& evaluation) {
+    StandingsByLength by_length;
+    for (const int length : lengths_of(evaluation.rows)) {
+        by_length[length] = standings(evaluation.name, of_length(evaluation.rows, length));
+    }
+    return by_length;
+}
+
 /// The score over the lengths, a line for each setting.
-void put_length_plot(Html& html, const Evaluation& evaluation, const SettingNames& names) {
-    const std::vector<int> lengths = lengths_of(evaluation.rows);
-    if (lengths.size() < 2) return;
+void put_length_plot(Html& html, const StandingsByLength& by_length, const SettingNames& names) {
+    if (by_length.size() < 2) return;
     std::map<std::string, std::vector<plot::ChartPoint>> points;  // by setting
-    for (const int length : lengths) {
-        for (const Standing& at : standings(evaluation.name, of_length(evaluation.rows, length))) {
+    std::vector<double> lengths;
+    for (const auto& [length, all] : by_length) {
+        lengths.push_back(length);
+        for (const Standing& at : all) {
             const auto& [n, mean, interval] = at.score.score;
             if (n == 0) continue;
             points[at.setting].push_back(
@@ -85,10 +94,8 @@ void put_length_plot(Html& html, const Evaluation& evaluation, const SettingName
                         100 * mean, 100 * interval.low, 100 * interval.high, n)});
         }
     }
-    plot::Chart chart{.title = "",
-                      .x = plot::length_axis("length, tokens", {lengths.begin(), lengths.end()}),
-                      .y = plot::percent_axis("score"),
-                      .lines = {}};
+    plot::Chart chart{
+        .title = "", .x = plot::length_axis("length, tokens", lengths), .y = plot::percent_axis("score"), .lines = {}};
     for (const std::string& setting : names.settings()) {
         if (points[setting].empty()) continue;
         const SettingLook& look = names.look(setting);
@@ -100,16 +107,17 @@ void put_length_plot(Html& html, const Evaluation& evaluation, const SettingName
 void put_oracle_plot(Html& html, const Evaluation& evaluation, const SettingNames& names) {
     plot::Chart chart = eval::oracle_chart(evaluation.rows);
     if (chart.lines.empty()) return;
-    // The page's own colours: lines come in twos, the thin one first.
-    for (size_t i = 0; i < chart.lines.size(); ++i) {
-        for (const std::string& setting : names.settings()) {
-            const SettingLook& look = names.look(setting);
-            if (look.name != chart.lines[i | 1].name) continue;
-            chart.lines[i].paint = look.paint;
-            chart.lines[i].dashed = look.dashed;
+    // The page's own names and colours: lines come in twos, the thin one first, which has no name.
+    std::map<std::string, const SettingLook*> looks;  // by the name in the chart
+    for (const auto& [setting, name] : eval::setting_names(evaluation.rows)) looks[name] = &names.look(setting);
+    for (size_t i = 0; i + 1 < chart.lines.size(); i += 2) {
+        const SettingLook& look = *looks.at(chart.lines[i + 1].name);
+        chart.lines[i + 1].name = clipped(look.name, 40);
+        for (const size_t line : {i, i + 1}) {
+            chart.lines[line].paint = look.paint;
+            chart.lines[line].dashed = look.dashed;
         }
     }
-    for (plot::ChartLine& line : chart.lines) line.name = clipped(line.name, 40);
     const std::string title = "Share of the answer's attention on what each layer keeps";
     put_picture(html, title + "; thin: the same number of tokens, chosen by the attention itself",
                 draw_chart(chart, title, plot::Target::svg_in_page));
@@ -191,16 +199,18 @@ void put_failures(Html& html, const Evaluation& evaluation, const SettingNames& 
 
 }  // namespace
 
-void put_evaluation(Html& html, const Evaluation& evaluation, const std::string& anchor) {
-    const SettingNames names(evaluation);
+void put_evaluation(Html& html, const Evaluation& evaluation, const std::string& anchor, const SettingNames& names) {
     html.open("section", {{"id", anchor}}).element("h3", title_of(evaluation));
     if (evaluation.rows.empty()) {
         html.element("p", "No answers yet.").close();
         return;
     }
     put_failures(html, evaluation, names);
-    put_tradeoffs(html, evaluation, names);
-    if (evaluation.name == "ruler" || evaluation.name == "needle") put_length_plot(html, evaluation, names);
+    if (evaluation.name != "oracle") {  // shares of attention are no accuracy
+        const StandingsByLength by_length = standings_by_length(evaluation);
+        put_tradeoffs(html, by_length, names);
+        if (evaluation.name == "ruler" || evaluation.name == "needle") put_length_plot(html, by_length, names);
+    }
     for (const eval::Table& table : tables_of(evaluation.name, evaluation.rows)) put_eval_table(html, table, names);
     if (evaluation.name == "needle") put_heat_maps(html, evaluation, names);
     if (evaluation.name == "oracle") put_oracle_plot(html, evaluation, names);

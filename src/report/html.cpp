@@ -36,11 +36,25 @@ Html& Html::raw(const std::string& markup) {
 
 namespace {
 
+/// A heading. A flag and its value stand on one line: "fastkv" may break before "--retain-rate 0.1", not within.
+void put_heading(Html& html, const std::string& plain, const Attributes& attributes) {
+    html.open("th", attributes);
+    size_t flag = plain.find(" --");
+    html.text(plain.substr(0, flag));
+    while (flag != std::string::npos) {
+        const size_t next = plain.find(" --", flag + 1);
+        html.text(" ").open("span", {{"class", "flag"}}).text(plain.substr(flag + 1, next - flag - 1)).close();
+        flag = next;
+    }
+    html.close();
+}
+
 void put_lines(Html& html, const HtmlLines& part, size_t n_columns) {
     html.open("tbody");
     if (!part.heading.empty()) {
-        html.open("tr").element("th", part.heading,
-                                {{"colspan", std::to_string(n_columns)}, {"scope", "rowgroup"}, {"class", "heading"}});
+        html.open("tr");
+        put_heading(html, part.heading,
+                    {{"colspan", std::to_string(n_columns)}, {"scope", "rowgroup"}, {"class", "heading"}});
         html.close();
     }
     for (const auto& line : part.lines) {
@@ -52,7 +66,11 @@ void put_lines(Html& html, const HtmlLines& part, size_t n_columns) {
             if (i == 0 && line[i].text.size() > long_name) attributes.emplace_back("class", "long");
             if (!line[i].kind.empty()) attributes.emplace_back("class", line[i].kind);
             if (!line[i].title.empty()) attributes.emplace_back("title", line[i].title);
-            html.element(i == 0 ? "th" : "td", line[i].text, attributes);
+            if (i == 0) {
+                put_heading(html, line[i].text, attributes);
+            } else {
+                html.element("td", line[i].text, attributes);
+            }
         }
         html.close();
     }
@@ -66,7 +84,7 @@ void put_table(Html& html, const std::string& caption, const std::vector<std::st
     // One that scrolls can be reached and moved with the keyboard.
     html.open("div", {{"class", "scroll"}, {"tabindex", "0"}, {"role", "region"}, {"aria-label", caption}});
     html.open("table").element("caption", caption).open("thead").open("tr");
-    for (const std::string& column : columns) html.element("th", column, {{"scope", "col"}});
+    for (const std::string& column : columns) put_heading(html, column, {{"scope", "col"}});
     html.close().close();
     for (const HtmlLines& part : body) put_lines(html, part, columns.size());
     html.close().close();

@@ -50,6 +50,7 @@ summary { cursor: pointer; font-weight: 500; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1rem; font-size: 0.9rem; margin: 0.6rem 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; white-space: pre-wrap; }
+.flag { white-space: nowrap; }
 code, dd.code { font-family: ui-monospace, 'DejaVu Sans Mono', Consolas, monospace; font-size: 0.85rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0.6rem 1.4rem; }
 .plots.small { grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }

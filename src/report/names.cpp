@@ -20,13 +20,15 @@ size_t method_place(const std::string& method) {
 
 }  // namespace
 
-SettingNames::SettingNames(const Evaluation& evaluation) {
-    for (const eval::Row& row : evaluation.rows) add(row.setting);
-    name_all();
-}
-
-SettingNames::SettingNames(const Bench& bench) {
-    for (const BenchRow& row : bench.rows) add(row.setting);
+SettingNames::SettingNames(const Results& results) {
+    for (const Model& model : results.models) {
+        for (const Evaluation& evaluation : model.evaluations) {
+            for (const eval::Row& row : evaluation.rows) add(row.setting);
+        }
+        for (const Bench& bench : model.benches) {
+            for (const BenchRow& row : bench.rows) add(row.setting);
+        }
+    }
     name_all();
 }
 

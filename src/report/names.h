@@ -1,4 +1,4 @@
-// What settings are called in a part of the page, and what they are drawn in: a method has one colour everywhere.
+// What settings are called on the page, and what they are drawn in: the same name and look everywhere.
 #pragma once
 
 #include <map>
@@ -19,8 +19,8 @@ struct SettingLook {
 
 class SettingNames {
   public:
-    explicit SettingNames(const Evaluation& evaluation);
-    explicit SettingNames(const Bench& bench);
+    /// Of all settings of all models: a short name means one setting on the whole page.
+    explicit SettingNames(const Results& results);
 
     const SettingLook& look(const std::string& setting) const { return looks_.at(setting); }
     const std::string& name(const std::string& setting) const { return look(setting).name; }

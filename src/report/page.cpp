@@ -3,6 +3,7 @@
 #include "report/html.h"
 #include "report/look.h"
 #include "report/sections.h"
+#include "report/shown.h"
 #include "text/format.h"
 
 namespace fastkv::report {
@@ -49,15 +50,15 @@ void put_contents(Html& html, const Results& results) {
     html.close();
 }
 
-void put_model(Html& html, const Model& model, size_t index) {
+void put_model(Html& html, const Model& model, size_t index, const SettingNames& names) {
     html.open("section", {{"id", anchor(index, "all", 0)}}).element("h2", name_of(model));
-    put_runs(html, model);
-    put_summary(html, model);
+    put_runs(html, model, names);
+    put_summary(html, model, names);
     for (size_t i = 0; i < model.evaluations.size(); ++i) {
-        put_evaluation(html, model.evaluations[i], anchor(index, "eval", i));
+        put_evaluation(html, model.evaluations[i], anchor(index, "eval", i), names);
     }
     for (size_t i = 0; i < model.benches.size(); ++i) {
-        put_bench(html, model.benches[i], anchor(index, "bench", i));
+        put_bench(html, model.benches[i], anchor(index, "bench", i), names);
     }
     html.close();
 }
@@ -74,14 +75,16 @@ void put_head(Html& html, const std::string& title) {
 void put_body(Html& html, const Results& results, const PageFacts& facts, const std::string& title) {
     html.open("body").element("a", "To the results", {{"class", "skip"}, {"href", "#results"}});
     html.open("header").element("h1", title);
-    html.element("p", facts.folder + ", put together by fastkv " + facts.version + " on " + facts.time,
+    html.element("p",
+                 facts.folder + ", put together by fastkv " + facts.version + " on " + minute_of(facts.time) + " UTC",
                  {{"class", "quiet"}});
     html.element("button", "Dark colours", {{"id", "theme"}, {"type", "button"}, {"hidden", "hidden"}});
     put_contents(html, results);
     html.close();
     html.open("main", {{"id", "results"}});
     put_complaints(html, results);
-    for (size_t i = 0; i < results.models.size(); ++i) put_model(html, results.models[i], i);
+    const SettingNames names(results);
+    for (size_t i = 0; i < results.models.size(); ++i) put_model(html, results.models[i], i, names);
     if (!results.skipped.empty()) {
         open_details(html, format("%zu JSON files hold no results and were skipped", results.skipped.size()));
         put_list(html, results.skipped);

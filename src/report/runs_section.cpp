@@ -3,6 +3,7 @@
 #include <set>
 
 #include "report/sections.h"
+#include "report/shown.h"
 #include "text/json.h"
 #include "text/numbers.h"
 
@@ -36,13 +37,6 @@ std::vector<Json> of_runs(const Json& runs, const std::string& key, const std::s
     std::vector<Json> values;
     for (const Json& run : runs) values.push_back(inner.empty() ? at(run, key) : at(at(run, key), inner));
     return values;
-}
-
-/// "2026-02-03 04:05" of "2026-02-03T04:05:06Z".
-std::string minute_of(std::string time) {
-    constexpr size_t day = 10, minute = 16;
-    if (time.size() > day) time[day] = ' ';
-    return time.substr(0, minute);
 }
 
 std::string from_to(const std::vector<Json>& times) {
@@ -102,17 +96,20 @@ void put_pairs(Html& html, const Json& object) {
     html.close();
 }
 
-void put_methods(Html& html, const SettingNames& names) {
+/// The settings of some rows, with all their parameters.
+template <class Rows>
+void put_methods(Html& html, const Rows& rows, const SettingNames& names) {
     html.open("dl");
     for (const std::string& setting : names.settings()) {
+        if (std::none_of(rows.begin(), rows.end(), [&](auto& row) { return row.setting == setting; })) continue;
         html.element("dt", names.name(setting)).element("dd", setting, {{"class", "code"}});
     }
     html.close();
 }
 
-void put_settings(Html& html, const Evaluation& evaluation) {
+void put_settings(Html& html, const Evaluation& evaluation, const SettingNames& names) {
     html.element("h4", title_of(evaluation));
-    put_methods(html, SettingNames(evaluation));
+    put_methods(html, evaluation.rows, names);
     put_pairs(html, evaluation.settings);
     for (const Json& run : evaluation.runs) {
         html.open("dl");
@@ -126,9 +123,9 @@ void put_settings(Html& html, const Evaluation& evaluation) {
     }
 }
 
-void put_settings(Html& html, const Bench& bench) {
+void put_settings(Html& html, const Bench& bench, const SettingNames& names) {
     html.element("h4", title_of(bench));
-    put_methods(html, SettingNames(bench));
+    put_methods(html, bench.rows, names);
     Json facts = bench.rows.front().facts;
     facts.erase("test_time");
     put_pairs(html, facts);
@@ -163,7 +160,7 @@ std::string title_of(const Evaluation& evaluation) {
 
 std::string title_of(const Bench& bench) { return "bench (" + bench.file + ")"; }
 
-void put_runs(Html& html, const Model& model) {
+void put_runs(Html& html, const Model& model, const SettingNames& names) {
     html.element("p", facts_of(model), {{"class", "quiet"}});
     HtmlLines lines{"", {}};
     for (const Evaluation& evaluation : model.evaluations) lines.lines.push_back(line_of(evaluation));
@@ -171,8 +168,8 @@ void put_runs(Html& html, const Model& model) {
     put_table(html, "What was run; times are UTC",
               {"", "prompts or tests", "settings", "failed", "processor", "threads", "fastkv", "time"}, {lines});
     open_details(html, "All settings: methods with their parameters, commands, versions, machines");
-    for (const Evaluation& evaluation : model.evaluations) put_settings(html, evaluation);
-    for (const Bench& bench : model.benches) put_settings(html, bench);
+    for (const Evaluation& evaluation : model.evaluations) put_settings(html, evaluation, names);
+    for (const Bench& bench : model.benches) put_settings(html, bench, names);
     html.close();
 }
 

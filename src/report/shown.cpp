@@ -60,6 +60,12 @@ HtmlCell ratio_cell(const std::optional<double>& ratio) {
     return {format("%.2f×", *ratio)};
 }
 
+std::string minute_of(std::string time) {
+    constexpr size_t day = 10, minute = 16;
+    if (time.size() > day) time[day] = ' ';
+    return time.substr(0, minute);
+}
+
 std::string clipped(const std::string& whole, size_t most) {
     if (whole.size() <= most) return whole;
     const std::string_view front = std::string_view(whole).substr(0, most);

@@ -1,4 +1,4 @@
-// Numbers as the page shows them.
+// Numbers, times and long texts as the page shows them.
 #pragma once
 
 #include <optional>
@@ -19,6 +19,9 @@ HtmlCell seconds_cell(double seconds);                      ///< "1.11"
 HtmlCell mebibytes_cell(double bytes);                      ///< "23.3"
 HtmlCell percent_cell(const std::optional<double>& share);  ///< "11.5 %"
 HtmlCell ratio_cell(const std::optional<double>& ratio);    ///< "1.70×"
+
+/// "2026-02-03 04:05" of "2026-02-03T04:05:06Z".
+std::string minute_of(std::string time);
 
 /// At most so many bytes, whole characters of them.
 std::string clipped(const std::string& text, size_t most);

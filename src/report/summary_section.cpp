@@ -15,9 +15,7 @@ namespace {
 using text::format;
 
 /// In the order of the page.
-std::vector<Standing> ordered(const std::string& evaluation, const std::vector<eval::Row>& rows,
-                              const SettingNames& names) {
-    std::vector<Standing> all = standings(evaluation, rows);
+std::vector<Standing> ordered(std::vector<Standing> all, const SettingNames& names) {
     std::stable_sort(all.begin(), all.end(),
                      [&](auto& a, auto& b) { return names.place(a.setting) < names.place(b.setting); });
     return all;
@@ -31,11 +29,10 @@ std::string lengths_text(const std::vector<eval::Row>& rows) {
     return text + " tokens";
 }
 
-HtmlLines lines_of(const Evaluation& evaluation) {
-    const SettingNames names(evaluation);
+HtmlLines lines_of(const Evaluation& evaluation, const SettingNames& names) {
     HtmlLines part{title_of(evaluation), {}};
     if (const std::string lengths = lengths_text(evaluation.rows); !lengths.empty()) part.heading += ": " + lengths;
-    for (const Standing& at : ordered(evaluation.name, evaluation.rows, names)) {
+    for (const Standing& at : ordered(standings(evaluation.name, evaluation.rows), names)) {
         const int n_failed = at.score.n_failed;
         part.lines.push_back({{names.name(at.setting), at.setting},
                               score_cell(at.score.score),
@@ -116,12 +113,12 @@ void put_machine_note(Html& html, const Evaluation& evaluation) {
 
 }  // namespace
 
-void put_summary(Html& html, const Model& model) {
+void put_summary(Html& html, const Model& model, const SettingNames& names) {
     if (model.evaluations.empty()) return;
     html.element("h3", "Summary");
     std::vector<HtmlLines> parts;
     for (const Evaluation& evaluation : model.evaluations) {
-        if (!evaluation.rows.empty()) parts.push_back(lines_of(evaluation));
+        if (!evaluation.rows.empty()) parts.push_back(lines_of(evaluation, names));
     }
     put_table(html, "Scores in %, with intervals of 95 %; times and bytes are means over what was answered",
               {"method", "score", "95 %", "vs FullKV", "95 %", "prefill, s", "speed-up", "KV cache, MiB", "of FullKV",
@@ -137,12 +134,10 @@ void put_summary(Html& html, const Model& model) {
     for (const Evaluation& evaluation : model.evaluations) put_machine_note(html, evaluation);
 }
 
-void put_tradeoffs(Html& html, const Evaluation& evaluation, const SettingNames& names) {
-    if (evaluation.name == "oracle") return;  // shares of attention are no accuracy
+void put_tradeoffs(Html& html, const StandingsByLength& by_length, const SettingNames& names) {
     html.open("div", {{"class", "plots"}});
-    for (const int length : lengths_of(evaluation.rows)) {
-        const auto all = ordered(evaluation.name, of_length(evaluation.rows, length), names);
-        put_pair(html, all, names, length > 0 ? ", " + text::count_text(length) + " tokens" : "");
+    for (const auto& [length, all] : by_length) {
+        put_pair(html, ordered(all, names), names, length > 0 ? ", " + text::count_text(length) + " tokens" : "");
     }
     html.close();
 }

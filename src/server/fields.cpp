@@ -9,7 +9,33 @@ namespace fastkv::server {
 using nlohmann::json;
 using text::format;
 
+namespace {
+
+/// No request needs more; and what copies or writes a value calls itself for every level of it.
+constexpr int max_depth = 64;
+
+/// Values within values, brackets in texts left out. Of what is no JSON it says more than there is, never less.
+bool nests_too_deep(const std::string& body) {
+    int depth = 0;
+    bool in_text = false;
+    for (size_t i = 0; i < body.size(); ++i) {
+        const char c = body[i];
+        if (c == '"') in_text = !in_text;
+        if (in_text && c == '\\') ++i;  // whatever is escaped is part of the text
+        if (in_text) continue;
+        if (c == '[' || c == '{') ++depth;
+        if (c == ']' || c == '}') --depth;
+        if (depth > max_depth) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
 Result<json> parse_object(const std::string& body) {
+    if (nests_too_deep(body)) {
+        return ApiError{.message = "the body nests values deeper than " + std::to_string(max_depth) + " levels"};
+    }
     json object = json::parse(body, nullptr, /*allow_exceptions=*/false);
     if (object.is_discarded()) return ApiError{.message = "the body is not valid JSON"};
     if (!object.is_object()) return ApiError{.message = "the body is not a JSON object"};

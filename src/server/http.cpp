@@ -5,6 +5,7 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <poll.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -108,6 +109,21 @@ MHD_Result send(MHD_Connection* connection, HttpResponse response) {
 
 // ---- the library's callbacks ----
 
+MHD_Result count_value(void* n, MHD_ValueKind, const char* name, const char*) {
+    const bool says_length = strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0 ||
+                             strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+    *static_cast<int*>(n) += says_length ? 1 : 0;
+    return MHD_YES;
+}
+
+/// Two lengths, or a length beside chunks: a proxy may go by the other one, and take the end of this body for a request
+/// of its own (RFC 9112, 6.3 and 11.2).
+bool is_length_ambiguous(MHD_Connection* connection) {
+    int n = 0;
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, count_value, &n);
+    return n > 1;
+}
+
 /// The headers are there.
 MHD_Result begin(HttpServer::Shared& shared, MHD_Connection* connection, Exchange& exchange) {
     exchange.request.authorization = header_of(connection, MHD_HTTP_HEADER_AUTHORIZATION);
@@ -115,6 +131,11 @@ MHD_Result begin(HttpServer::Shared& shared, MHD_Connection* connection, Exchang
     const int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     exchange.request.client_gone = [fd] { return peer_closed(fd); };
 
+    if (is_length_ambiguous(connection)) {
+        HttpResponse response = shared.handler.error(400, "the request says the length of its body more than once");
+        response.headers.emplace_back("Connection", "close");
+        return send(connection, std::move(response));
+    }
     if (auto refused = shared.handler.refuse_early(exchange.request)) return send(connection, std::move(*refused));
     const std::string length = header_of(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
     uint64_t n = 0;

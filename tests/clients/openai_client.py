@@ -2,27 +2,19 @@
 
 usage: openai_client.py FASTKV WRITE_TINY_MODEL. Exit code 77 where the package is not there and need not be.
 """
-import os
-import re
-import signal
-import subprocess
 import sys
-import tempfile
+
+import serving
+from serving import check
 
 try:
     import openai
 except ImportError:
-    print("the openai package is not installed: this test needs it and does not run")
-    sys.exit(1 if os.environ.get("FASTKV_REQUIRE_SHARED") else 77)
-
-
-def check(condition, what):
-    if not condition:
-        sys.exit(f"wrong: {what}")
+    serving.give_up_without("openai")
 
 
 def ask(url):
-    client = openai.OpenAI(base_url=url + "/v1", api_key="a-key", max_retries=0)
+    client = openai.OpenAI(base_url=url + "/v1", api_key=serving.KEY, max_retries=0)
     check([m.id for m in client.models.list()] == ["tiny"], "the list of models")
 
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello there"}]
@@ -63,21 +55,8 @@ def ask(url):
 
 
 def main(fastkv, write_tiny_model):
-    with tempfile.TemporaryDirectory() as folder:
-        model = folder + "/tiny.gguf"
-        subprocess.run([write_tiny_model, model], check=True)
-        serve(fastkv, model)
-
-
-def serve(fastkv, model):
-    command = [fastkv, "serve", "-m", model, "-t", "1", "--port", "0", "--alias", "tiny", "--api-key", "a-key"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            url = re.search(r"http://\S+", server.stderr.readline()).group()
-            ask(url)
-        finally:
-            server.send_signal(signal.SIGTERM)
-        check(server.wait(60) == 0, "the server's exit code")
+    with serving.serving(fastkv, write_tiny_model) as url:
+        ask(url)
 
 
 main(*sys.argv[1:])

@@ -27,6 +27,13 @@ if(NOT output MATCHES "^fastkv ${VERSION}\n")
     message(FATAL_ERROR "the installed command says: ${output}")
 endif()
 
+foreach(file share/man/man1/fastkv.1 share/bash-completion/completions/fastkv share/zsh/site-functions/_fastkv
+             share/fish/vendor_completions.d/fastkv.fish)
+    if(NOT EXISTS ${WORK}/moved/${file})
+        message(FATAL_ERROR "${file} was not installed")
+    endif()
+endforeach()
+
 # The ggml inside stays inside.
 if(NM AND NOT APPLE)
     file(GLOB library ${WORK}/moved/lib*/libfastkv.so ${WORK}/moved/lib*/*/libfastkv.so)
