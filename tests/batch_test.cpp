@@ -24,6 +24,7 @@ struct Shape {
     const char* name;
     TinyModel model;
     Ops ops = Ops::automatic;
+    Compute compute = Compute::f32;  // with which weights become float32
     int n_threads = 2;
     bool few_rows_are_own = false;  // all linear layers are of types that fastkv multiplies itself
 };
@@ -35,12 +36,12 @@ std::vector<Shape> shapes() {
     const TinyModel qwen2{
         .arch = "qwen2", .n_layer = 4, .n_embd = 224, .n_head = 7, .n_head_kv = 1, .head_dim = 32, .qkv_bias = true};
     return {
-        {"Q4_0", of_blocks(GGML_TYPE_Q4_0), Ops::automatic, 2, true},
-        {"Q5_0", of_blocks(GGML_TYPE_Q5_0), Ops::automatic, 1, true},
+        {"Q4_0", of_blocks(GGML_TYPE_Q4_0), Ops::automatic, Compute::automatic, 2, true},
+        {"Q5_0", of_blocks(GGML_TYPE_Q5_0), Ops::automatic, Compute::automatic, 1, true},
         {"Float32", TinyModel{.n_layer = 4}},
         {"Qwen2", qwen2},
         {"SlidingWindow", TinyModel{.n_layer = 4, .sliding_window = 100}},
-        {"StandardOps", of_blocks(GGML_TYPE_Q8_0), Ops::standard},
+        {"StandardOps", of_blocks(GGML_TYPE_Q8_0), Ops::standard, Compute::automatic},
         {"StandardOpsSlidingWindow", TinyModel{.n_layer = 4, .sliding_window = 100}, Ops::standard},
     };
 }
@@ -86,8 +87,9 @@ class Together : public ::testing::TestWithParam<Shape> {
         }
     }
 
-    Model model_ = Model::load(test::write_tiny_model(GetParam().model),
-                               {.n_threads = GetParam().n_threads, .compute = Compute::f32, .ops = GetParam().ops});
+    Model model_ =
+        Model::load(test::write_tiny_model(GetParam().model),
+                    {.n_threads = GetParam().n_threads, .compute = GetParam().compute, .ops = GetParam().ops});
     Batch batch_{model_};
     std::mt19937 random_{5};
 };
