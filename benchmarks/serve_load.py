@@ -72,6 +72,10 @@ class Log:
         with self.lock:
             self.requests.append((kind, first, whole, tokens))
 
+    def leave(self):
+        with self.lock:
+            self.left += 1
+
     def fail(self, kind, what):
         with self.lock:
             self.errors.append(f"{kind}: {what}")
@@ -112,8 +116,7 @@ def ask_once(server, log, randomness):
             connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
             time.sleep(randomness.uniform(0, 2))
             connection.close()
-            log.left += 1
-            return
+            return log.leave()
         connection, response = server.post(body)
         if response.status != 200:
             return log.fail(kind, f"{response.status} {response.read()[:200]}")
@@ -121,11 +124,12 @@ def ask_once(server, log, randomness):
             first, tokens, wrong = read_stream(response, began, randomness.randint(1, 20) if leaves else -1)
         else:
             answer = json.loads(response.read())
-            first, tokens, wrong = answer["timings"]["first_token_ms"] / 1000, answer["usage"]["completion_tokens"], None
+            first, tokens = answer["timings"]["first_token_ms"] / 1000, answer["usage"]["completion_tokens"]
+            wrong = None
         whole = time.monotonic() - began
         connection.close()
         if leaves:
-            log.left += 1
+            log.leave()
         elif wrong or tokens != body["max_tokens"]:
             log.fail(kind, wrong or f"{tokens} tokens instead of {body['max_tokens']}")
         else:
@@ -142,7 +146,8 @@ def percentile(values, share):
 def print_log(log, seconds):
     print(f"{len(log.requests)} requests answered, {len(log.errors)} errors, {log.left} clients left early, "
           f"{sum(r[3] for r in log.requests) / seconds:.0f} tokens/s of answers")
-    print("| prompts | answered | first token, median s | p95 | whole answer, median s | p95 |\n|---|---:|---:|---:|---:|---:|")
+    print("| prompts | answered | first token, median s | p95 | whole answer, median s | p95 |\n"
+          "|---|---:|---:|---:|---:|---:|")
     for kind in sorted({r[0] for r in log.requests}):
         first = [r[1] for r in log.requests if r[0] == kind]
         whole = [r[2] for r in log.requests if r[0] == kind]
@@ -191,7 +196,7 @@ def chunk_times(server, body):
 
 
 def answers_together(server, options):
-    """Chunks (a token each, but for characters of several tokens) per second while all answers grow, median of rounds."""
+    """Chunks per second while all answers grow, median of rounds. A chunk is a token, but for characters of several."""
     print("| answers at a time | tokens/s in all |\n|---:|---:|")
     randomness = random.Random(options.seed)
     for n in [int(n) for n in options.together.split(",")]:
@@ -227,7 +232,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--serve", default="", help="further options of fastkv serve, as one text")
     options = parser.parse_args()
-    with Server(options.fastkv, options.model, ["--parallel", str(max(options.clients, 8)), *options.serve.split()]) as server:
+    parallel = ["--parallel", str(max(options.clients, 8))]
+    with Server(options.fastkv, options.model, [*parallel, *options.serve.split()]) as server:
         good = answers_together(server, options) if options.together else load(server, options)
     sys.exit(0 if good else 1)
 
