@@ -338,7 +338,8 @@ TEST(Slots, NoNameLeavesTheFolder) {
     const std::string folder = new_folder();
     Client client({.folder = folder + "/sessions"});
     client.complete(some_tokens(50));
-    for (const std::string name : {"", ".", "..", "../x", "/tmp/x", "a/b", ".spilled", ".lock", "a b", "a\nb", "a\\b"}) {
+    for (const std::string name :
+         {"", ".", "..", "../x", "/tmp/x", "a/b", ".spilled", ".lock", "a b", "a\nb", "a\\b"}) {
         for (const char* action : {"save", "restore"}) {
             const HttpReply reply = client.post(std::string("/slots/0?action=") + action, {{"filename", name}});
             EXPECT_EQ(reply.status, 400) << name;
