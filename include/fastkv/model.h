@@ -65,6 +65,10 @@ struct ChatMessage {
     std::string content;
 };
 
+/// Names a model file by its content: its size and its first, middle and last MiB, as 16 hexadecimal digits.
+/// Throws Error(failure) where it cannot be read.
+std::string model_hash(const std::string& path);
+
 /// A loaded model. Cheap to copy (copies share the weights); const after loading, so sessions on several
 /// threads may share it.
 class Model {
@@ -74,6 +78,7 @@ class Model {
     static Model load(const std::string& path, const ModelParams& params = {});
 
     const std::string& path() const;
+    const std::string& hash() const;  ///< model_hash() of the file that was loaded
     const HyperParams& hparams() const;
     const ModelParams& params() const;  ///< as given, with the automatic choices resolved
 

@@ -1,10 +1,12 @@
 // One prompt, its compressed cache, and the answer that grows from it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "fastkv/method.h"
@@ -90,8 +92,21 @@ struct CostEstimate {
 /// What `n_prompt` tokens would cost. Throws like resolve().
 CostEstimate estimate(const Model& model, const MethodParams& method, int n_prompt, const SessionParams& params = {});
 
-/// A session: prefill once, then decode token by token, and extend by later turns. Not thread-safe; sessions are
-/// independent.
+/// What a session's file says about itself.
+struct SessionFileInfo {
+    std::string model_hash;  ///< as Model::hash()
+    MethodParams method;     ///< resolved
+    CacheType cache_type_k, cache_type_v;
+    std::vector<Token> tokens;  ///< as Session::tokens()
+    int rewindable_to = 0;      ///< as Session::rewindable_to()
+    std::string note;           ///< as given to Session::save()
+};
+
+/// Reads the beginning of a session's file, whatever its model. Throws Error(failure) as Session::load() does.
+SessionFileInfo inspect_session(const std::string& path);
+
+/// A session: prefill once, then decode token by token, and extend by later turns. Not thread-safe, but for its const
+/// members; sessions are independent.
 class Session {
   public:
     /// Throws Error(usage) where the method's parameters do not fit the model.
@@ -122,7 +137,39 @@ class Session {
     /// the session is left empty. Batch (batch.h) does this for several sessions at once.
     void decode(Token token);
 
-    std::span<const float> logits() const;      ///< [n_vocab] after prefill() or decode()
+    /// Another session in the same state, with room for `n_predict` more entries, which goes on by itself: the same
+    /// tokens give the same logits, bit for bit. all_logits() and the attention recorded so far stay behind. Throws
+    /// Error(usage) before a prefill, Error(failure) without enough memory.
+    Session fork(int n_predict) const;
+
+    /// Writes all of it to a file, which is whole or not there: under a temporary name, then renamed, both awaited on
+    /// the disk. `note` is the caller's and is kept with it. Throws Error(usage) before a prefill, Error(failure)
+    /// naming the file.
+    void save(const std::string& path, const std::string& note = "") const;
+
+    /// A saved session: decoding goes on as if it had never been away, bit for bit under the same arithmetic. Throws
+    /// Error(failure), in one line that names the file and says why: it cannot be read, is cut short, damaged, of
+    /// another model, another format of fastkv, other cache types, or longer than the context.
+    static Session load(const Model& model, const std::string& path, const SessionParams& params = {});
+
+    /// The same from the file's content; `source` names it in messages.
+    static Session from_bytes(const Model& model, std::span<const std::byte> bytes, const std::string& source,
+                              const SessionParams& params = {});
+
+    /// Forgets all tokens after the first `n_tokens` of tokens(). At the end of the prompt or of the last turn logits()
+    /// are those of then, elsewhere there are none until the next decode() or extend(). Throws Error(usage) below
+    /// rewindable_to().
+    void rewind(int n_tokens);
+
+    /// How many tokens rewind() must leave: those from which the method last chose what to cache; 1 where the caches
+    /// hold everything; all of them where entries are dropped while decoding.
+    int rewindable_to() const;
+
+    /// False where entries are dropped while decoding, which cannot be undone.
+    bool can_rewind() const;
+
+    std::span<const Token> tokens() const;      ///< all that were read: prompt, later turns, answer
+    std::span<const float> logits() const;      ///< [n_vocab] after prefill(), extend() or decode()
     std::span<const float> all_logits() const;  ///< [n_prompt][n_vocab] with SessionParams::all_logits
 
     /// [n_head][n_prompt] with SessionParams::record_attention: the attention probabilities of the tokens decoded since
@@ -148,6 +195,8 @@ class Session {
     const PhaseStats& prefill_stats() const;
     const PhaseStats& decode_stats() const;
     MemoryStats memory() const;
+
+    uint64_t bytes() const;  ///< of a copy or a file of it, nearly
 
   private:
     friend class Batch;

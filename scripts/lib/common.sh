@@ -9,7 +9,8 @@ fastkv_haystack=$fastkv_cache/haystack
 
 # Debian's names of what the build, the tests and the fetching need.
 fastkv_packages=(ca-certificates g++ cmake ninja-build python3 python3-pip libdnnl-dev libhwy-dev libcairo2-dev
-                 libicu-dev libmicrohttpd-dev libgnutls28-dev nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev libbenchmark-dev)
+                 libicu-dev libmicrohttpd-dev libgnutls28-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libgtest-dev
+                 libgmock-dev libbenchmark-dev)
 
 say() { printf '==> %s\n' "$*" >&2; }
 give_up() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -60,7 +61,7 @@ check_tools() {
     for tool in cmake ninja python3; do command -v "$tool" >/dev/null || missing+=("$tool"); done
     command -v c++ >/dev/null || command -v "${CXX:-no-compiler}" >/dev/null || missing+=("a C++20 compiler")
     say "This system is not set up by apt. Wanted: a C++20 compiler, CMake 3.25, Ninja, Python 3 with pip, Highway," \
-        "nlohmann-json, CLI11, ICU, libmicrohttpd, GnuTLS, GoogleTest; oneDNN, cairo and Google Benchmark are optional"
+        "nlohmann-json, CLI11, ICU, libmicrohttpd, GnuTLS, xxHash, GoogleTest; oneDNN, cairo and Google Benchmark are optional"
     [ ${#missing[@]} = 0 ] || give_up "missing here: ${missing[*]}"
 }
 

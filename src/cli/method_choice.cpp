@@ -19,7 +19,7 @@ bool gives_any(const MethodParams& params) {
 
 // Throws Error where there is a file that says nothing useful.
 std::optional<MethodParams> tuned_method(const Model& model) {
-    const std::string path = tune::tuned_path(tune::model_hash(model.path()));
+    const std::string path = tune::tuned_path(model.hash());
     std::error_code ignored;
     if (path.empty() || !std::filesystem::exists(path, ignored)) return {};
     const MethodParams method = tune::tuned_of(read_file(path), path).method;

@@ -27,6 +27,19 @@ void add_number(CLI::App& app, const std::string& flag, const char* type, const 
         ->type_name(type);
 }
 
+void add_store_options(CLI::App& app, server::StoreParams& store) {
+    const auto add_size = [&](const char* flag, const char* help, uint64_t& target) {
+        app.add_option(flag, target, help)->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))->type_name("SIZE");
+    };
+    add_size("--cache-mem",
+             "memory for sessions that wait to be gone on from, as 512M or 2G (default 1G; 0: none wait)",
+             store.memory_bytes);
+    app.add_option("--session-dir", store.folder,
+                   "a folder for sessions in files: those past --cache-mem, and those that clients save")
+        ->type_name("DIR");
+    add_size("--session-disk", "how much of it those past --cache-mem may take (default 16G)", store.disk_bytes);
+}
+
 constexpr const char* examples = R"(
 A request may name its own method: "fastkv": {"method": "snapkv", "retain_rate": 0.2}.
 
@@ -56,6 +69,7 @@ void add_serve_command(CLI::App& app, ServeOptions& options) {
                server.worker.n_queue, "a number of requests", 0, 100000);
     add_number(*command, "--timeout", "S", "seconds for a request, waiting included (default 600; 0: no limit)",
                server.timeout_seconds, "a number of seconds", 0, 1000000);
+    add_store_options(*command, server.store);
     command
         ->add_option_function<std::string>(
             "-n,--predict,--n-predict", [&](const std::string& text) { options.n_predict = parse_n_predict(text); },

@@ -83,7 +83,7 @@ std::vector<std::exception_ptr> Batch::decode(std::span<Session* const> sessions
         return errors;
     }
     const double seconds = double(ggml_time_us() - start_us) * 1e-6;
-    for (Session::Impl* session : ready) session->end_decode(seconds);
+    for (size_t i = 0; i < ready.size(); ++i) ready[i]->end_decode(their_tokens[i], seconds);
     return errors;
 }
 

@@ -17,6 +17,15 @@ kernels::KvType kernel_type(ggml_type type) {
     }
 }
 
+/// [cached heads]
+std::vector<int> capacity_for(const Device& device, const CacheState& state, int n_predict) {
+    std::vector<int> capacity;
+    for (int head = 0; head < state.n_head; ++head) {
+        capacity.push_back(cache_capacity(device, int(state.positions_of(head).size()), n_predict));
+    }
+    return capacity;
+}
+
 /// Rows of K or V as a tensor of its own. `ctx` holds the description only.
 ggml_tensor* rows_view(ggml_context* ctx, ggml_tensor* tensor, int64_t first, int64_t rows) {
     ggml_tensor* view = ggml_view_2d(ctx, tensor, tensor->ne[0], rows, tensor->nb[1], size_t(first) * tensor->nb[1]);
@@ -39,6 +48,35 @@ LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, std::s
     allocate(capacity);
     positions_.resize(size_t(capacity_[0]));
     point_at(positions_);
+}
+
+LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, const CacheState& state, int n_predict)
+    : LayerCache(device, types, head_dim, capacity_for(device, state, n_predict)) {
+    set_filled(state.positions);
+    for (auto [tensor, rows] : {std::pair{kv_.k, state.k.data()}, std::pair{kv_.v, state.v.data()}}) {
+        for (int head = 0; head < n_head(); ++head) {
+            const size_t bytes = size_t(n_entry(head)) * tensor->nb[1];
+            if (bytes > 0) ggml_backend_tensor_set(tensor, rows, size_t(row(head, 0)) * tensor->nb[1], bytes);
+            rows += bytes;
+        }
+    }
+}
+
+CacheState LayerCache::state() const {
+    CacheState state{.n_head = n_head(), .positions = {}, .k = {}, .v = {}};
+    for (int head = 0; head < (shares_positions_ ? 1 : n_head()); ++head) {
+        state.positions.emplace_back(positions(head).begin(), positions(head).end());
+    }
+    for (auto [tensor, rows] : {std::pair{kv_.k, &state.k}, std::pair{kv_.v, &state.v}}) {
+        rows->resize(size_t(state.n_entry()) * tensor->nb[1]);
+        std::byte* to = rows->data();
+        for (int head = 0; head < n_head(); ++head) {
+            const size_t bytes = size_t(n_entry(head)) * tensor->nb[1];
+            if (bytes > 0) ggml_backend_tensor_get(tensor, to, size_t(row(head, 0)) * tensor->nb[1], bytes);
+            to += bytes;
+        }
+    }
+    return state;
 }
 
 bool LayerCache::is_even() const {
@@ -91,6 +129,13 @@ void LayerCache::place_first(std::span<const int32_t> shift) {
         for (size_t entry = 0; entry < shift.size(); ++entry) places_[first_position(head) + entry] += shift[entry];
     }
     point_at(places_);
+}
+
+void LayerCache::cut_back(int position) {
+    for (int head = 0; head < n_head(); ++head) {
+        const auto own = positions(head);
+        heads_[size_t(head)].n_entry = int(std::lower_bound(own.begin(), own.end(), position) - own.begin());
+    }
 }
 
 void LayerCache::remove(std::span<const std::vector<int>> entries) {

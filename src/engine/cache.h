@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/cache_state.h"
 #include "engine/graph.h"
 #include "kernels/cache_attention.h"
 #include "kernels/prefill_attention.h"
@@ -39,6 +40,12 @@ class LayerCache {
   public:
     /// `capacity` [cached heads]: entries that each head has room for.
     LayerCache(const Device& device, KvTypes types, int head_dim, std::span<const int> capacity);
+
+    /// As state() found a cache; every head has room for `n_predict` more entries. `state` must fit the types and
+    /// itself.
+    LayerCache(const Device& device, KvTypes types, int head_dim, const CacheState& state, int n_predict);
+
+    CacheState state() const;
 
     const KvTensors& tensors() const { return kv_; }
     const Device& device() const { return *device_; }
@@ -82,6 +89,9 @@ class LayerCache {
     /// Makes room in every head for one more entry at each of these positions. The new entries are the last ones. When
     /// the tensors had to move to a larger place, `moved` becomes true: graphs that use them must be built again.
     void append(std::span<const int32_t> positions, bool& moved);
+
+    /// Drops all entries from `position` on. Only where entries lie in order of position.
+    void cut_back(int position);
 
     /// Drops entries by the rule of remove_entries() (methods/eviction.h): one list for each head, or one for all.
     void remove(std::span<const std::vector<int>> entries);

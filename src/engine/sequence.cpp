@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 namespace fastkv {
 
@@ -22,6 +23,12 @@ Sequence::Sequence(const Model::Impl& model, std::vector<LayerCache>& caches,
       record_(record),
       inputs_(caches.size()),
       layout_(new_layout()) {}
+
+void Sequence::set_sink_keys(int layer, std::vector<float> keys) {
+    LayerInputs& inputs = inputs_[size_t(layer)];
+    inputs.sink_shift.assign(keys.size() / size_t(caches_[size_t(layer)].n_head() * model_.hparams.head_dim), 0);
+    inputs.sink_keys = std::move(keys);
+}
 
 void Sequence::append(int position) {
     position_ = position;

@@ -33,6 +33,9 @@ class Sequence {
     Sequence(const Sequence&) = delete;
     Sequence& operator=(const Sequence&) = delete;
 
+    /// Goes on with those sink keys of another sequence. Before the first token.
+    void set_sink_keys(int layer, std::vector<float> keys);
+
     /// Makes room in every cache for a token at `position` and sets the inputs of every layer.
     void append(int position);
 

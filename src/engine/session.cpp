@@ -29,11 +29,12 @@ void Session::Impl::clear() {
     evictions.clear();
     layers.clear();
     restarted.clear();
-    n_prompt = n_past = 0;
+    tokens.clear();
+    n_prompt = n_past = n_chosen = n_read = 0;
 }
 
-void Session::Impl::check_tokens(std::span<const Token> tokens) const {
-    for (const Token token : tokens) {
+void Session::Impl::check_tokens(std::span<const Token> list) const {
+    for (const Token token : list) {
         if (token < 0 || token >= model.hparams().n_vocab) {
             refuse("token " + std::to_string(token) + " is outside the vocabulary of " +
                    std::to_string(model.hparams().n_vocab));
@@ -214,12 +215,20 @@ void Session::Impl::begin_decode(Token token) {
         clear();
         throw;
     }
+    logits.resize(size_t(model.hparams().n_vocab));  // after rewind() there may be none
 }
 
-void Session::Impl::end_decode(double seconds) {
+void Session::Impl::end_decode(Token token, double seconds) {
     ++n_past;
+    tokens.push_back(token);
     decode_stats.tokens += 1;
     decode_stats.seconds += seconds;
+}
+
+/// What was just read ended here: rewind() finds the logits again.
+void Session::Impl::mark_read() {
+    n_read = int(tokens.size());
+    read_logits = logits;
 }
 
 Session::Session(Model model, const MethodParams& method, const SessionParams& params)
@@ -237,11 +246,15 @@ void Session::prefill(std::span<const Token> prompt, const ProgressCallback& pro
     PrefillResult result = s.read(prompt, progress);
     s.n_prompt = int(prompt.size());
     s.n_past = s.restarted.empty() ? s.n_prompt : int(s.restarted.size());
+    s.logits.resize(size_t(s.model.hparams().n_vocab));
     s.compute_logits(result.last_rows);
     s.caches = std::move(result.caches);
     s.evictions = std::move(result.evictions);
     s.layers = std::move(result.layers);
     s.start_sequence();
+    s.tokens.assign(prompt.begin(), prompt.end());
+    s.n_chosen = s.n_prompt;
+    s.mark_read();
     s.prefill_stats = {int64_t(prompt.size()), double(ggml_time_us() - start_us) * 1e-6};
     s.decode_stats = {};
 }
@@ -269,8 +282,12 @@ void Session::extend(std::span<const Token> turn, bool recompress, const Progres
         s.clear();
         throw;
     }
+    s.logits.resize(size_t(s.model.hparams().n_vocab));
     s.head.run(s.row, s.logits);
     s.n_past += int(turn.size());
+    s.tokens.insert(s.tokens.end(), turn.begin(), turn.end());
+    if (recompress) s.n_chosen = int(s.tokens.size());
+    s.mark_read();
     s.prefill_stats = {int64_t(turn.size()), double(ggml_time_us() - start_us) * 1e-6};
 }
 
@@ -285,9 +302,10 @@ void Session::decode(Token token) {
         s.clear();
         throw;
     }
-    s.end_decode(double(ggml_time_us() - start_us) * 1e-6);
+    s.end_decode(token, double(ggml_time_us() - start_us) * 1e-6);
 }
 
+std::span<const Token> Session::tokens() const { return impl_->tokens; }
 std::span<const float> Session::logits() const { return impl_->logits; }
 std::span<const float> Session::all_logits() const { return impl_->all_logits; }
 std::span<const float> Session::hidden() const { return impl_->row; }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/decoder.h"
@@ -11,6 +12,7 @@
 #include "engine/kernel_choice.h"
 #include "engine/prefill.h"
 #include "engine/sequence.h"
+#include "engine/session_state.h"
 #include "fastkv/session.h"
 #include "methods/registry.h"
 #include "model/model_impl.h"
@@ -25,17 +27,21 @@ struct Session::Impl {
     KvTypes types;
     Head head;
 
+    std::vector<Token> tokens;  // of the prompt, of later turns and of the answer
     int n_prompt = 0;
     int n_past = 0;
-    std::vector<int> restarted;                        // prompt positions that a restart left, by their new ones
-    std::vector<LayerCache> caches;                    // [n_layer], empty before the prefill
+    int n_chosen = 0;                // tokens that had been read when the method last chose what the caches keep
+    int n_read = 0;                  // tokens at the end of the last prompt or turn
+    std::vector<int> restarted;      // prompt positions that a restart left, by their new ones
+    std::vector<LayerCache> caches;  // [n_layer], empty before the prefill
     std::vector<std::unique_ptr<Eviction>> evictions;  // [n_layer]
     std::vector<LayerReport> layers;                   // [n_layer]
     std::optional<AttentionRecord> record;             // of the decoder's tokens, where it was asked for
     std::optional<Sequence> sequence;                  // what decoding goes on with, empty before the prefill
     std::optional<Decoder> decoder;                    // of this sequence alone, from its first token on
     std::vector<float> row;                            // [n_embd] residual stream of the newest token
-    std::vector<float> logits;                         // [n_vocab]
+    std::vector<float> logits;                         // [n_vocab], or none where the session was rewound
+    std::vector<float> read_logits;                    // [n_vocab] at n_read, or none
     std::vector<float> all_logits;                     // [n_prompt][n_vocab] or empty
     PhaseStats prefill_stats;
     PhaseStats decode_stats;
@@ -52,7 +58,7 @@ struct Session::Impl {
 
     int n_ctx() const { return session.n_ctx > 0 ? session.n_ctx : model.hparams().n_ctx_train; }
     void clear();
-    void check_tokens(std::span<const Token> tokens) const;
+    void check_tokens(std::span<const Token> list) const;
     void check_prompt(std::span<const Token> prompt) const;
     PrefillResult read(std::span<const Token> prompt, const ProgressCallback& progress);
     std::vector<int> spans_of(std::span<const Token> prompt) const;
@@ -68,7 +74,13 @@ struct Session::Impl {
     /// Checks the token and makes room for it. Throws as Session::decode() does; without memory the session is empty.
     void begin_decode(Token token);
     /// Counts a token, when row and logits are those behind it.
-    void end_decode(double seconds);
+    void end_decode(Token token, double seconds);
+
+    void mark_read();
+    void forget_prompt(int n_tokens);
+    SessionState state() const;
+    void resume(SessionState state, const std::string& source);
+    void resume_layer(int layer, LayerState state, const std::string& source);
 };
 
 }  // namespace fastkv

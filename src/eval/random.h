@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
-#include <string>
-#include <string_view>
+
+#include "model/fnv1a.h"
 
 namespace fastkv::eval {
 
@@ -31,17 +30,7 @@ class Random {
     uint64_t state_;
 };
 
-/// FNV-1a, 64 bits: names contents, guards nothing. `hash` goes on from an earlier part.
-inline uint64_t fnv1a(std::string_view bytes, uint64_t hash = 0xCBF29CE484222325u) {
-    for (const char byte : bytes) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3u;
-    return hash;
-}
-
-/// As 16 hexadecimal digits.
-inline std::string hex_text(uint64_t hash) {
-    char text[17];
-    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-    return text;
-}
+using fastkv::fnv1a;
+using fastkv::hex_text;
 
 }  // namespace fastkv::eval

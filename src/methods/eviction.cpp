@@ -5,6 +5,10 @@
 
 namespace fastkv {
 
+bool heads_alike(std::span<const std::vector<int32_t>> positions) {
+    return std::all_of(positions.begin(), positions.end(), [&](const auto& head) { return head == positions[0]; });
+}
+
 std::vector<int> entries_by_age(std::span<const int32_t> positions, int first, int last) {
     const auto older = [&](int a, int b) { return positions[size_t(a)] < positions[size_t(b)]; };
     std::vector<int> entries(positions.size());

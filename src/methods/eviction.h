@@ -14,6 +14,13 @@ struct PromptAttention {
     std::vector<float> mean;  ///< [n_row][n_col] attention probabilities, averaged over the query heads
 };
 
+/// What an eviction has counted and added up since start(). With the entries that the cache holds it goes on from
+/// there.
+struct EvictionState {
+    std::vector<int32_t> counts;
+    std::vector<float> sums;
+};
+
 /// One layer's eviction. After every token the engine calls step(), removes what it returns, and tells nobody: the
 /// remaining entries follow the rule of remove_entries(). Entries of a head are numbered from 0 as they lie in the
 /// cache, which is by position until something has been removed.
@@ -37,6 +44,12 @@ class Eviction {
     virtual void start(std::span<const std::vector<int32_t>> positions, const PromptAttention& attention,
                        std::span<const std::vector<float>> scores) = 0;
 
+    virtual EvictionState state() const = 0;
+
+    /// Instead of start(): goes on from `state`, bit for bit. `positions` [n_head][entries]: what each cached head held
+    /// then, as it lay in the cache. False where `state` is none of this eviction's with such a cache.
+    virtual bool resume(std::span<const std::vector<int32_t>> positions, const EvictionState& state) = 0;
+
     /// After the token at `position` has been appended to every head (as its last entry) and has attended.
     /// `attention` [n_query_head][entries of its head]: its probabilities, empty unless reads_attention().
     /// Returns the entries to remove per cached head, ascending; one list for all heads where they are the same, none
@@ -57,6 +70,9 @@ void remove_entries(std::vector<T>& entries, std::span<const int> removed) {
         entries.pop_back();
     }
 }
+
+/// Whether all heads hold the same positions, as they lie.
+bool heads_alike(std::span<const std::vector<int32_t>> positions);
 
 /// Those entries of a head whose positions come first-th to last-th (excluded, from 0) among all; oldest first.
 /// `positions` are those of the head's entries. Linear in their number.

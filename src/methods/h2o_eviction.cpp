@@ -59,6 +59,29 @@ class H2oEviction final : public Eviction {
         }
     }
 
+    EvictionState state() const override {
+        EvictionState state;
+        for (const Head& head : heads_) {
+            for (const Entry& entry : head.entries) state.sums.push_back(entry.score);
+        }
+        return state;
+    }
+
+    // The newest tokens are those of the highest positions: none of them has ever left.
+    bool resume(std::span<const std::vector<int32_t>> positions, const EvictionState& state) override {
+        heads_.assign(positions.size(), {});
+        auto score = state.sums.begin();
+        for (size_t head = 0; head < heads_.size(); ++head) {
+            if (state.sums.end() - score < std::ssize(positions[head])) return false;
+            for (const int32_t position : positions[head]) heads_[head].entries.push_back({position, *score++});
+            std::vector<int32_t> ascending = positions[head];
+            std::sort(ascending.begin(), ascending.end());
+            const auto n_newest = std::min(ascending.size(), recent_);
+            heads_[head].newest.assign(ascending.end() - ptrdiff_t(n_newest), ascending.end());
+        }
+        return score == state.sums.end();
+    }
+
     std::vector<std::vector<int>> step(int32_t position, std::span<const std::vector<float>> attention) override {
         const size_t n_group = attention.size() / heads_.size();  // query heads that share a cached head
         std::vector<std::vector<int>> removed(heads_.size());

@@ -40,6 +40,12 @@ struct ReferenceCount {
     int length = 0;
     int base = 0;
 
+    // Whether counting may have come here: no text is longer than 2^30 tokens.
+    bool is_plausible() const {
+        constexpr int limit = 1 << 30;
+        return length >= 0 && length < limit && base > -limit && base < limit;
+    }
+
     int recent(const PyramidEvictionParams& params) const { return int((1 + length) * params.recent); }
 
     // Counts the token at `position`; returns the width of the block that loses some of its entries, or 0. The counter
@@ -73,6 +79,25 @@ class ReferencePyramid final : public Eviction {
         // The prefill has weighed its context in place when it chose what goes on.
         const std::vector<int> context = entries_by_age(positions_, 0, attention.n_col - attention.n_row);
         for (size_t i = 0; i < rows_.size(); ++i) weigh_row(i, context);
+    }
+
+    EvictionState state() const override {
+        EvictionState state{.counts = {own_.length, own_.base, layer0_.length, layer0_.base}, .sums = {}};
+        for (const std::vector<float>& row : rows_) state.sums.insert(state.sums.end(), row.begin(), row.end());
+        return state;
+    }
+
+    bool resume(std::span<const std::vector<int32_t>> positions, const EvictionState& state) override {
+        positions_ = positions[0];
+        const size_t n_entry = positions_.size();
+        if (state.counts.size() != 4 || n_entry == 0 || state.sums.size() % n_entry != 0) return false;
+        own_ = {.length = state.counts[0], .base = state.counts[1]};
+        layer0_ = {.length = state.counts[2], .base = state.counts[3]};
+        rows_.clear();
+        for (auto row = state.sums.begin(); row != state.sums.end(); row += ptrdiff_t(n_entry)) {
+            rows_.emplace_back(row, row + ptrdiff_t(n_entry));
+        }
+        return heads_alike(positions) && own_.length == int(n_entry) && own_.is_plausible() && layer0_.is_plausible();
     }
 
     std::vector<std::vector<int>> step(int32_t position, std::span<const std::vector<float>> attention) override {
@@ -136,6 +161,28 @@ class GuardedPyramid final : public Eviction {
         positions_ = positions[0];
         received_.assign(positions_.size(), {});
         passed_ = std::max(params_.sinks, context_length(params_.n_prompt));
+    }
+
+    EvictionState state() const override {
+        EvictionState state{.counts = {passed_}, .sums = {}};
+        for (const Received& received : received_) {
+            state.counts.push_back(received.steps);
+            state.sums.push_back(received.sum);
+        }
+        return state;
+    }
+
+    bool resume(std::span<const std::vector<int32_t>> positions, const EvictionState& state) override {
+        positions_ = positions[0];
+        const size_t n_entry = positions_.size();
+        if (state.counts.size() != 1 + n_entry || state.sums.size() != n_entry || !heads_alike(positions)) return false;
+        passed_ = state.counts[0];
+        received_.clear();
+        for (size_t entry = 0; entry < n_entry; ++entry) {
+            received_.push_back({.sum = state.sums[entry], .steps = state.counts[1 + entry]});
+            if (received_.back().steps < 0 || received_.back().steps >= 1 << 30) return false;
+        }
+        return passed_ >= 0 && passed_ < 1 << 30;
     }
 
     std::vector<std::vector<int>> step(int32_t position, std::span<const std::vector<float>> attention) override {

@@ -21,6 +21,15 @@ class RollingEviction final : public Eviction {
         oldest_ = 0;
     }
 
+    EvictionState state() const override { return {.counts = {oldest_}, .sums = {}}; }
+
+    bool resume(std::span<const std::vector<int32_t>> positions, const EvictionState& state) override {
+        if (state.counts.size() != 1 || !heads_alike(positions)) return false;
+        entries_ = int(positions[0].size());
+        oldest_ = state.counts[0];
+        return oldest_ >= 0 && oldest_ < budget_ - sinks_ && (oldest_ == 0 || entries_ == budget_);
+    }
+
     std::vector<std::vector<int>> step(int32_t, std::span<const std::vector<float>>) override {
         const int excess = ++entries_ - budget_;
         if (excess <= 0) return {};

@@ -29,6 +29,7 @@ ModelParams resolve_params(ModelParams params) {
 
 Model::Impl::Impl(const std::string& path, const ModelParams& given)
     : file(path),
+      hash(model_hash(path)),
       params(resolve_params(given)),
       hparams(read_hparams(file)),
       vocabulary(file, hparams.n_vocab),
@@ -46,6 +47,7 @@ Model Model::load(const std::string& path, const ModelParams& params) {
 }
 
 const std::string& Model::path() const { return impl_->file.path(); }
+const std::string& Model::hash() const { return impl_->hash; }
 const HyperParams& Model::hparams() const { return impl_->hparams; }
 const ModelParams& Model::params() const { return impl_->params; }
 

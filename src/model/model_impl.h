@@ -14,6 +14,7 @@ namespace fastkv {
 
 struct Model::Impl {
     GgufFile file;
+    std::string hash;
     ModelParams params;  // automatic choices resolved
     HyperParams hparams;
     Vocabulary vocabulary;

@@ -1,8 +1,10 @@
 #include "server/api.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <ctime>
+#include <span>
 #include <utility>
 
 #include "server/answer_stream.h"
@@ -29,6 +31,25 @@ HttpResponse respond(const ApiError& error) {
     return response;
 }
 
+/// A document is read before it is known what will be asked: where the method can, any question scores its tokens.
+MethodParams with_score(const AnswerRequest& request) {
+    MethodParams method = request.method;
+    if (request.document_id.empty() || method.score) return method;
+    for (const MethodInfo& info : list_methods()) {
+        const bool can = std::find(info.params.begin(), info.params.end(), "score") != info.params.end();
+        if (info.name == method.method && can) method.score = ScoreBy::expected;
+    }
+    return method;
+}
+
+ApiError empty_slot(int slot) {
+    return {.status = 404, .message = "slot " + std::to_string(slot) + " has no session (any more)"};
+}
+
+double milliseconds_since(Clock::time_point start) {
+    return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
 /// Paths that need no key: the page has no secrets, and asks for the key itself.
 bool is_open(const std::string& path) { return path == "/health" || path == "/v1/health" || find_page_file(path); }
 
@@ -39,7 +60,8 @@ Api::Api(Model model, const ServerParams& params)
       params_(params),
       name_(params.alias.empty() ? model_.path() : params.alias),
       keys_(params.api_keys),
-      worker_(model_, params.worker, metrics_) {}
+      store_(model_, params.session, params.store),
+      worker_(model_, params.worker, metrics_, store_) {}
 
 // ---- which endpoint ----
 
@@ -55,10 +77,14 @@ const Api::Route* Api::find_route(const std::string& path) {
                                            {"GET", "/tokenizer_info", &Api::tokenizer_info},
                                            {"GET", "/props", &Api::props},
                                            {"GET", "/slots", &Api::slots},
+                                           {"POST", "/slots/", &Api::slot_action},
                                            {"GET", "/metrics", &Api::metrics}};
     static const Route page = {"GET", "/", &Api::page};  // its files have paths of their own
     if (find_page_file(path)) return &page;
-    const auto found = std::find_if(all.begin(), all.end(), [&](const Route& route) { return path == route.path; });
+    const auto leads = [&](const Route& route) {
+        return path == route.path || (std::string_view(route.path).ends_with('/') && path.starts_with(route.path));
+    };
+    const auto found = std::find_if(all.begin(), all.end(), leads);
     return found == all.end() ? nullptr : &*found;
 }
 
@@ -137,9 +163,24 @@ Result<std::vector<std::vector<Token>>> Api::tokens_of(const AnswerRequest& requ
     return all;
 }
 
+/// How many tokens of the prompt are those of the messages before the last; 0 where no document is named.
+Result<int> Api::document_size(const AnswerRequest& request, const std::vector<Token>& prompt) const {
+    if (request.document_id.empty()) return 0;
+    try {
+        const std::span before = std::span(request.messages).first(request.messages.size() - 1);
+        const auto tokens = model_.tokenize(model_.chat_prompt(before, /*add_generation_prompt=*/false), true, true);
+        const auto end = std::mismatch(prompt.begin(), prompt.end(), tokens.begin(), tokens.end()).first;
+        const int n = int(end - prompt.begin());
+        if (n > 0 && n < int(prompt.size())) return n;
+        fail("the messages before the last one are empty");
+    } catch (const Error& error) {
+        return ApiError{.message = error.what(), .param = "fastkv.document_id"};
+    }
+}
+
 Result<MethodParams> Api::method_of(const AnswerRequest& request) const {
     try {
-        const MethodParams method = resolve(request.method, model_.hparams());
+        const MethodParams method = resolve(with_score(request), model_.hparams());
         if (request.echo && request.n_logprobs && request.names_method && method.method != "fullkv") {
             return ApiError{.message =
                                 "log-probabilities of the prompt are the whole model's: with echo and logprobs "
@@ -158,6 +199,8 @@ HttpResponse Api::answer(const HttpRequest& request, Result<AnswerRequest> wante
     if (!prompts) return respond(prompts.error());
     auto method = method_of(*wanted);
     if (!method) return respond(method.error());
+    const auto n_document = document_size(*wanted, prompts->front());
+    if (!n_document) return respond(n_document.error());
 
     auto task = std::make_shared<Task>(TaskParams{.prompts = std::move(*prompts),
                                                   .method = std::move(*method),
@@ -167,7 +210,11 @@ HttpResponse Api::answer(const HttpRequest& request, Result<AnswerRequest> wante
                                                   .stop = wanted->stop,
                                                   .n_logprobs = wanted->n_logprobs,
                                                   .echo = wanted->echo,
-                                                  .report_layers = wanted->report_layers});
+                                                  .report_layers = wanted->report_layers,
+
+                                                  .reuse = wanted->reuse && !wanted->report_layers,
+                                                  .document_id = wanted->document_id,
+                                                  .n_document = *n_document});
     switch (worker_.submit(task)) {
         case Worker::Admission::full:
             return respond(ApiError{.status = 429, .message = "too many requests wait already", .retry_after = 2});
@@ -280,11 +327,75 @@ HttpResponse Api::slots(const HttpRequest&) {
     return respond(list);
 }
 
+/// POST /slots/{id}?action=save|restore|erase, with {"filename": name}, as in llama.cpp's server.
+HttpResponse Api::slot_action(const HttpRequest& request) {
+    const std::string number = request.path.substr(std::strlen("/slots/"));
+    int slot = -1;
+    const auto [end, problem] = std::from_chars(number.data(), number.data() + number.size(), slot);
+    const int n_slot = params_.worker.n_parallel;
+    if (problem != std::errc() || end != number.data() + number.size() || slot < 0 || slot >= n_slot) {
+        return respond(ApiError{
+            .status = 404, .message = "there is no slot " + number + ": they are 0 to " + std::to_string(n_slot - 1)});
+    }
+    const auto action = request.query.find("action");
+    const std::string name = action == request.query.end() ? "" : action->second;
+    if (name == "erase") return erase_slot(slot);
+    if (name != "save" && name != "restore") {
+        return respond(ApiError{.message = "action: must be save, restore or erase", .param = "action"});
+    }
+    if (!store_.has_folder() || !store_.keeps()) {
+        return respond(ApiError{.status = 501, .message = "sessions are saved where the server has --session-dir"});
+    }
+    const auto body = parse_object(request.body);
+    if (!body) return respond(body.error());
+    const auto file = parse_slot_file(*body);
+    if (!file) return respond(file.error());
+    try {
+        return name == "save" ? save_slot(slot, *file) : restore_slot(slot, *file);
+    } catch (const Error& error) {
+        return respond(ApiError{.status = name == "save" ? 503 : 400, .message = error.what()});
+    }
+}
+
+HttpResponse Api::save_slot(int slot, const std::string& name) {
+    const Clock::time_point start = Clock::now();
+    const auto file = store_.save(worker_.slots()[size_t(slot)].session, name);
+    if (!file) return respond(empty_slot(slot));
+    return respond(ordered_json{{"id_slot", slot},
+                                {"filename", name},
+                                {"n_saved", file->n_tokens},
+                                {"n_written", file->bytes},
+                                {"timings", {{"save_ms", milliseconds_since(start)}}}});
+}
+
+HttpResponse Api::restore_slot(int slot, const std::string& name) {
+    const Clock::time_point start = Clock::now();
+    uint64_t session = 0;
+    const SessionStore::File file = store_.restore(name, session);
+    worker_.set_session(slot, session);
+    return respond(ordered_json{{"id_slot", slot},
+                                {"filename", name},
+                                {"n_restored", file.n_tokens},
+                                {"n_read", file.bytes},
+                                {"timings", {{"restore_ms", milliseconds_since(start)}}}});
+}
+
+HttpResponse Api::erase_slot(int slot) {
+    const auto n_tokens = store_.erase(worker_.slots()[size_t(slot)].session);
+    worker_.set_session(slot, 0);
+    if (!n_tokens) return respond(empty_slot(slot));
+    return respond(ordered_json{{"id_slot", slot}, {"n_erased", *n_tokens}});
+}
+
 HttpResponse Api::metrics(const HttpRequest&) {
     const auto slots = worker_.slots();
     const auto busy = std::count_if(slots.begin(), slots.end(), [](const SlotState& s) { return s.is_processing; });
-    return {.content_type = "text/plain; version=0.0.4",
-            .body = metrics_text(metrics_, int(busy), worker_.n_waiting())};
+    const auto [n_session, session_bytes] = store_.usage();
+    const MetricsNow now{.processing = int(busy),
+                         .deferred = worker_.n_waiting(),
+                         .sessions = n_session,
+                         .session_bytes = session_bytes};
+    return {.content_type = "text/plain; version=0.0.4", .body = metrics_text(metrics_, now)};
 }
 
 }  // namespace fastkv::server

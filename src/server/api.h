@@ -8,6 +8,7 @@
 #include "server/keys.h"
 #include "server/metrics.h"
 #include "server/server.h"
+#include "server/session_store.h"
 #include "server/worker.h"
 
 namespace fastkv::server {
@@ -41,10 +42,15 @@ class Api : public HttpHandler {
     HttpResponse tokenizer_info(const HttpRequest&);
     HttpResponse props(const HttpRequest&);
     HttpResponse slots(const HttpRequest&);
+    HttpResponse slot_action(const HttpRequest& request);
+    HttpResponse save_slot(int slot, const std::string& name);
+    HttpResponse restore_slot(int slot, const std::string& name);
+    HttpResponse erase_slot(int slot);
     HttpResponse metrics(const HttpRequest&);
 
     HttpResponse answer(const HttpRequest& request, Result<AnswerRequest> wanted, bool chat);
     Result<std::vector<std::vector<Token>>> tokens_of(const AnswerRequest& request) const;
+    Result<int> document_size(const AnswerRequest& request, const std::vector<Token>& prompt) const;
     Result<MethodParams> method_of(const AnswerRequest& request) const;
     std::string special_token(std::optional<Token> token) const;
     int n_ctx() const { return params_.session.n_ctx; }
@@ -54,6 +60,7 @@ class Api : public HttpHandler {
     const std::string name_;  // of the model
     const Keys keys_;
     Metrics metrics_;
+    SessionStore store_;
     Worker worker_;  // the last: it uses the others
 };
 

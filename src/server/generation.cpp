@@ -14,17 +14,15 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
 
 }  // namespace
 
-Generation::Generation(const Model& model, Task& task, int index)
+Generation::Generation(const Model& model, Task& task, int index, SessionStore& store)
     : model_(model),
       task_(task),
       prompt_(task.params.prompts[size_t(index)]),
       index_(index),
       scores_prompt_(task.params.echo && task.params.n_logprobs),
+      store_(store),
       sampler_(model, task.params.sampler),
-      stop_(task.params.stop) {
-    session_ = std::make_unique<Session>(model, scores_prompt_ ? MethodParams{.method = "fullkv"} : task.params.method,
-                                         session_params());
-}
+      stop_(task.params.stop) {}
 
 SessionParams Generation::session_params() {
     SessionParams params = task_.params.session;
@@ -32,13 +30,13 @@ SessionParams Generation::session_params() {
     const int wanted = task_.params.max_tokens;
     params.n_predict = wanted < 0 ? open_ended_reserve : std::min(wanted, open_ended_reserve);
     if (scores_prompt_) {
-        params.prompt_logits = [this](int first, std::span<const float> logits) { score_prompt(first, logits); };
+        params.prompt_logits = [this](int first, std::span<const float> logits) { score_rows(first, logits); };
     }
     return params;
 }
 
 /// Each row of logits is what the model expects after its token: it scores the next.
-void Generation::score_prompt(int first, std::span<const float> logits) {
+void Generation::score_rows(int first, std::span<const float> logits) {
     const size_t n_vocab = size_t(model_.hparams().n_vocab);
     if (first == 0) prompt_logprobs_ = {{.text = model_.piece(prompt_[0], true), .logprob = {}, .top = {}}};
     for (size_t row = 0; row < logits.size() / n_vocab; ++row) {
@@ -49,8 +47,20 @@ void Generation::score_prompt(int first, std::span<const float> logits) {
     }
 }
 
+/// The whole model reads all of the prompt.
+Reading Generation::score_prompt(const ProgressCallback& progress) {
+    Reading reading{.session = std::make_unique<Session>(model_, MethodParams{.method = "fullkv"}, session_params())};
+    reading.session->prefill(prompt_, progress);
+    reading.seconds = reading.session->prefill_stats().seconds;
+    return reading;
+}
+
 void Generation::read(const ProgressCallback& progress) {
-    session_->prefill(prompt_, progress);
+    Reading reading = scores_prompt_ ? score_prompt(progress)
+                                     : read_prompt(model_, task_.params, index_, session_params(), store_, progress);
+    session_ = std::move(reading.session);
+    n_cached_ = reading.n_cached;
+    read_seconds_ = reading.seconds;
     first_token_ = last_token_ = Clock::now();
     if (task_.params.report_layers) report_layers();
     if (task_.params.echo) echo_prompt();
@@ -119,11 +129,21 @@ void Generation::finish(const char* reason) {
     if (!unsaid_.empty()) task_.tell(Piece{index_, "", std::exchange(unsaid_, {})});  // tokens without text
 }
 
+uint64_t Generation::store_session() {
+    if (scores_prompt_ || !task_.params.reuse || !store_.keeps()) return 0;
+    try {
+        return store_.add(std::move(*session_), task_.params.document_id);
+    } catch (const std::exception&) {
+        return 0;  // no memory for it: the answer has been given all the same
+    }
+}
+
 Outcome Generation::outcome() const {
     Outcome outcome{.index = index_, .finish_reason = reason_, .method = session_->method()};
     outcome.n_prompt = int(prompt_.size());
+    outcome.n_cached = n_cached_;
     outcome.n_predicted = n_predicted_;
-    outcome.prompt_seconds = session_->prefill_stats().seconds;
+    outcome.prompt_seconds = read_seconds_;
     outcome.predicted_seconds = seconds_between(first_token_, last_token_);
     outcome.first_token_seconds = seconds_between(task_.came, first_token_);
     outcome.kv_cache_bytes = session_->memory().kv_cache_bytes;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "fastkv/fastkv.h"
+#include "server/reading.h"
 #include "server/stop_strings.h"
 #include "server/task.h"
 #include "text/utf8.h"
@@ -12,10 +13,11 @@ namespace fastkv::server {
 
 class Generation {
   public:
-    /// The answer to the task's prompt `index`. `task` must outlive it.
-    Generation(const Model& model, Task& task, int index);
+    /// The answer to the task's prompt `index`. `task` and `store` must outlive it.
+    Generation(const Model& model, Task& task, int index, SessionStore& store);
 
-    /// Reads the prompt and samples the first token; `progress` as for Session::prefill(). Throws as that does.
+    /// Reads the prompt, what a stored session does not spare of it, and samples the first token; `progress` as for
+    /// Session::prefill(). Throws as that does.
     void read(const ProgressCallback& progress);
 
     /// What the session is to decode for the answer to grow; sample() takes the next token then. Not after done().
@@ -29,10 +31,15 @@ class Generation {
     /// What it took so far.
     Outcome outcome() const;
 
+    /// Stores the session for those who go on from it; returns its number, 0 where it is not to be stored. The last
+    /// call, after done().
+    uint64_t store_session();
+
   private:
     void report_layers();
     void echo_prompt();
-    void score_prompt(int first, std::span<const float> logits);
+    Reading score_prompt(const ProgressCallback& progress);
+    void score_rows(int first, std::span<const float> logits);
     void say(const std::string& text);
     void finish(const char* reason);
     SessionParams session_params();
@@ -42,7 +49,10 @@ class Generation {
     const std::vector<Token>& prompt_;
     int index_;
     bool scores_prompt_;  // echo with logprobs: the exact model's, whatever the method
-    std::unique_ptr<Session> session_;
+    SessionStore& store_;
+    std::unique_ptr<Session> session_;  // nullptr before read()
+    int n_cached_ = 0;                  // tokens that a stored session has spared
+    double read_seconds_ = 0;
     Sampler sampler_;
     text::Utf8Stream utf8_;
     StopStrings stop_;

@@ -55,6 +55,11 @@ std::string header_of(MHD_Connection* connection, const char* name) {
     return value ? value : "";
 }
 
+MHD_Result add_to_query(void* cls, MHD_ValueKind, const char* name, const char* value) {
+    static_cast<HttpRequest*>(cls)->query[name] = value ? value : "";
+    return MHD_YES;
+}
+
 void set_idle_limit(MHD_Connection* connection, unsigned seconds) {
     MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, seconds);
 }
@@ -128,6 +133,7 @@ bool is_length_ambiguous(MHD_Connection* connection) {
 MHD_Result begin(HttpServer::Shared& shared, MHD_Connection* connection, Exchange& exchange) {
     exchange.request.authorization = header_of(connection, MHD_HTTP_HEADER_AUTHORIZATION);
     exchange.request.x_api_key = header_of(connection, "X-Api-Key");
+    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, add_to_query, &exchange.request);
     const int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     exchange.request.client_gone = [fd] { return peer_closed(fd); };
 

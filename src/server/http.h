@@ -23,10 +23,11 @@ struct HttpLimits {
 };
 
 struct HttpRequest {
-    std::string method;         ///< "GET"
-    std::string path;           ///< without what follows a question mark
-    std::string authorization;  ///< the header's value, "" without one
-    std::string x_api_key;      ///< the same
+    std::string method;                        ///< "GET"
+    std::string path;                          ///< without what follows a question mark
+    std::map<std::string, std::string> query;  ///< that: "action=save" as action -> save
+    std::string authorization;                 ///< the header's value, "" without one
+    std::string x_api_key;                     ///< the same
     std::string body;
     std::function<bool()> client_gone;  ///< whether the other side has closed the connection; cheap
 };

@@ -70,6 +70,33 @@ std::optional<std::string> param_value(const json& value) {
     return {};
 }
 
+/// Whether `name` is that of a file in a folder and cannot be anything else, nor one of the server's own.
+bool is_plain_name(const std::string& name) {
+    const auto allowed = [](unsigned char c) { return c > ' ' && c != '/' && c != '\\' && c != 127; };
+    return !name.empty() && name.size() <= 200 && name[0] != '.' && std::all_of(name.begin(), name.end(), allowed);
+}
+
+/// What "fastkv" says besides the method and its parameters.
+bool is_other_field(const std::string& name) { return name == "layers" || name == "reuse" || name == "document_id"; }
+
+/// "fastkv": {"reuse": ..., "document_id": ...}, and llama.cpp's "cache_prompt".
+void read_session_fields(Fields& fields, AnswerRequest& request) {
+    request.reuse = fields.flag("cache_prompt", true);
+    const json* given = fields.find("fastkv");
+    if (!given || !given->is_object()) return;
+    Fields own(*given);
+    request.reuse = own.flag("reuse", request.reuse);
+    request.document_id = own.text("document_id").value_or("");
+    if (own.error()) return fields.refuse("fastkv." + own.error()->param, "must be a text, reuse true or false");
+    if (request.document_id.empty()) return;
+    const char* name = "fastkv.document_id";
+    if (request.document_id.size() > 200) fields.refuse(name, "is longer than 200 bytes");
+    if (!request.reuse) fields.refuse(name, "needs stored sessions, which the request switches off");
+    if (request.messages.size() < 2) {
+        fields.refuse(name, "needs a chat: the last message is the question, those before it are the document");
+    }
+}
+
 /// "fastkv": {"method": ..., "retain_rate": ..., "layers": true}. With the server's method its parameters hold where
 /// the request names no others, and null takes one back; with another method none of them.
 void read_method(Fields& fields, AnswerRequest& request, const MethodParams& defaults) {
@@ -83,9 +110,10 @@ void read_method(Fields& fields, AnswerRequest& request, const MethodParams& def
     request.report_layers = own.flag("layers", false);
     if (own.error()) return fields.refuse("fastkv.layers", "must be true or false");
     if (method != defaults.method) request.method = MethodParams{.method = method};
-    request.names_method = given->size() > given->count("layers");
     for (const auto& [name, value] : given->items()) {
-        if (name == "method" || name == "layers") continue;
+        if (is_other_field(name)) continue;
+        request.names_method = true;
+        if (name == "method") continue;
         const auto text = value.is_null() ? "" : param_value(value);
         try {
             if (!text) refuse("must be a number or a word");
@@ -108,6 +136,7 @@ void read_common(Fields& fields, AnswerRequest& request, const Defaults& default
     request.stop = stop_of(fields);
     request.stream = fields.flag("stream", false);
     read_method(fields, request, defaults.method);
+    read_session_fields(fields, request);
     if (const json* options = fields.find("stream_options")) {
         if (!options->is_object()) return fields.refuse("stream_options", "must be an object");
         Fields own(*options);
@@ -249,6 +278,17 @@ Result<TokenizeRequest> parse_tokenize(const json& body) {
     request.with_pieces = fields.flag("with_pieces", false);
     if (fields.error()) return *fields.error();
     return request;
+}
+
+Result<std::string> parse_slot_file(const json& body) {
+    Fields fields(body);
+    const auto name = fields.text("filename");
+    if (!name) fields.refuse("filename", "is missing: the name of a file in the folder of sessions");
+    if (name && !is_plain_name(*name)) {
+        fields.refuse("filename", "must be a plain file name: no folders, spaces or dots in front");
+    }
+    if (fields.error()) return *fields.error();
+    return *name;
 }
 
 Result<std::vector<Token>> parse_detokenize(const json& body, int n_vocab) {

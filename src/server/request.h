@@ -42,6 +42,8 @@ struct AnswerRequest {
     MethodParams method;         ///< not resolved yet
     bool names_method = false;   ///< whether the request gives a method or parameters of its own
     bool report_layers = false;  ///< whether it asks what every layer kept
+    bool reuse = true;           ///< whether stored sessions may be used
+    std::string document_id;     ///< names the messages before the last, which are read once; "": none
 };
 
 /// POST /v1/chat/completions
@@ -58,6 +60,9 @@ struct TokenizeRequest {
     bool with_pieces = false;
 };
 Result<TokenizeRequest> parse_tokenize(const nlohmann::json& body);
+
+/// POST /slots/{id}?action=save|restore: {"filename": name}, a plain file name
+Result<std::string> parse_slot_file(const nlohmann::json& body);
 
 /// POST /detokenize
 Result<std::vector<Token>> parse_detokenize(const nlohmann::json& body, int n_vocab);

@@ -26,11 +26,12 @@ ordered_json timings_json(const Outcome& o) {
     const double prompt_ms = o.prompt_seconds * 1e3, predicted_ms = o.predicted_seconds * 1e3;
     const auto ratio = [](double a, double b) { return b > 0 ? a / b : 0.0; };
     const int n_decoded = std::max(0, o.n_predicted - 1);  // the first token comes with the prompt
-    return {{"cache_n", 0},
-            {"prompt_n", o.n_prompt},
+    const int n_read = o.n_prompt - o.n_cached;
+    return {{"cache_n", o.n_cached},
+            {"prompt_n", n_read},
             {"prompt_ms", prompt_ms},
-            {"prompt_per_token_ms", ratio(prompt_ms, o.n_prompt)},
-            {"prompt_per_second", ratio(o.n_prompt, o.prompt_seconds)},
+            {"prompt_per_token_ms", ratio(prompt_ms, n_read)},
+            {"prompt_per_second", ratio(n_read, o.prompt_seconds)},
             {"predicted_n", o.n_predicted},
             {"predicted_ms", predicted_ms},
             {"predicted_per_token_ms", ratio(predicted_ms, n_decoded)},
@@ -39,10 +40,11 @@ ordered_json timings_json(const Outcome& o) {
 }
 
 ordered_json usage_json(const std::vector<Choice>& choices) {
-    int64_t n_prompt = 0, n_predicted = 0;
+    int64_t n_prompt = 0, n_cached = 0, n_predicted = 0;
     uint64_t kv_cache_bytes = 0;
     for (const Choice& choice : choices) {
         n_prompt += choice.outcome.n_prompt;
+        n_cached += choice.outcome.n_cached;
         n_predicted += choice.outcome.n_predicted;
         kv_cache_bytes = std::max(kv_cache_bytes, choice.outcome.kv_cache_bytes);
     }
@@ -50,7 +52,7 @@ ordered_json usage_json(const std::vector<Choice>& choices) {
     return {{"prompt_tokens", n_prompt},
             {"completion_tokens", n_predicted},
             {"total_tokens", n_prompt + n_predicted},
-            {"prompt_tokens_details", {{"cached_tokens", 0}}},
+            {"prompt_tokens_details", {{"cached_tokens", n_cached}}},
             {"kept_tokens", {{"min", last.kept_min}, {"mean", last.kept_mean}, {"max", last.kept_max}}},
             {"kv_cache_bytes", kv_cache_bytes}};
 }

@@ -8,6 +8,7 @@
 #include "fastkv/fastkv.h"
 #include "server/http.h"
 #include "server/request.h"
+#include "server/session_store.h"
 #include "server/worker.h"
 
 namespace fastkv::server {
@@ -19,6 +20,7 @@ struct ServerParams {
     std::string alias;                  ///< the model's name to clients; "": its path
     int timeout_seconds = 600;          ///< for a request, waiting included; 0: none
     WorkerParams worker;
+    StoreParams store;
     SessionParams session;  ///< n_ctx and the cache's types
     Defaults defaults;
     HttpLimits limits;

@@ -34,7 +34,8 @@ struct Piece {
 struct Outcome {
     int index = 0;
     const char* finish_reason = "stop";  ///< or "length"
-    int n_prompt = 0;                    ///< tokens read
+    int n_prompt = 0;                    ///< tokens of the prompt
+    int n_cached = 0;                    ///< of them, those of a stored session, which were not read again
     int n_predicted = 0;                 ///< tokens sampled, the one that ended the answer included
     double prompt_seconds = 0;
     double predicted_seconds = 0;
@@ -59,6 +60,9 @@ struct TaskParams {
     std::optional<int> n_logprobs;
     bool echo = false;
     bool report_layers = false;
+    bool reuse = true;        ///< whether to go on from stored sessions, and to be stored
+    std::string document_id;  ///< whose sessions alone are gone on from, or ""
+    int n_document = 0;       ///< tokens of the document that the prompt begins with
 };
 
 class Task {

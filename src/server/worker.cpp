@@ -6,10 +6,11 @@
 
 namespace fastkv::server {
 
-Worker::Worker(Model model, const WorkerParams& params, Metrics& metrics)
+Worker::Worker(Model model, const WorkerParams& params, Metrics& metrics, SessionStore& store)
     : model_(std::move(model)),
       params_(params),
       metrics_(metrics),
+      store_(store),
       slots_(size_t(params.n_parallel)),
       batch_(model_),
       states_(size_t(params.n_parallel)) {
@@ -51,6 +52,11 @@ std::vector<SlotState> Worker::slots() const {
     return states_;
 }
 
+void Worker::set_session(int slot, uint64_t session) {
+    const std::lock_guard lock(mutex_);
+    states_[size_t(slot)].session = session;
+}
+
 int Worker::n_waiting() const {
     const std::lock_guard lock(mutex_);
     return int(std::count_if(queue_.begin(), queue_.end(), [](const auto& task) { return !task->cancelled(); }));
@@ -78,7 +84,7 @@ bool Worker::await_work() {
     for (size_t i = 0; i < slots_.size() && !queue_.empty(); ++i) {
         if (slots_[i].task) continue;
         const int n_prompt = int(queue_.front()->params.prompts.front().size());
-        states_[i] = {.id = int(i), .is_processing = true, .n_prompt_tokens = n_prompt};
+        states_[i] = {.id = int(i), .is_processing = true, .n_prompt_tokens = n_prompt, .session = states_[i].session};
         slots_[i] = {.task = std::move(queue_.front()), .answer = nullptr, .order = n_taken_++};
         queue_.pop_front();
         ++n_busy_;
@@ -98,7 +104,7 @@ Worker::Slot* Worker::next_to_read() {
 /// Between chunks of rows the other answers grow, for as long as the chunks took: half of the time is theirs.
 void Worker::read(Slot& slot) {
     attempt(slot, [&] {
-        auto answer = std::make_unique<Generation>(model_, *slot.task, slot.next_prompt++);
+        auto answer = std::make_unique<Generation>(model_, *slot.task, slot.next_prompt++, store_);
         answer->read([&](const PrefillProgress&) {
             if (Clock::now() - stepped_ >= step_time_) step_answers();
             return !slot.task->cancelled();
@@ -148,8 +154,10 @@ void Worker::advance(Slot& slot) {
     show(slot);
     if (!slot.answer->done()) return;
     const Outcome outcome = slot.answer->outcome();
+    set_session(index_of(slot), slot.answer->store_session());
     slot.answer.reset();
-    metrics_.prompt_tokens += outcome.n_prompt;
+    metrics_.prompt_tokens += outcome.n_prompt - outcome.n_cached;
+    metrics_.cached_tokens += outcome.n_cached;
     metrics_.predicted_tokens += outcome.n_predicted;
     metrics_.prompt_seconds += outcome.prompt_seconds;
     metrics_.predicted_seconds += outcome.predicted_seconds;
@@ -181,12 +189,13 @@ void Worker::release(Slot& slot) {
     slot = {};
     const std::lock_guard lock(mutex_);
     --n_busy_;
-    states_[size_t(&slot - slots_.data())] = {.id = int(&slot - slots_.data())};
+    SlotState& state = states_[size_t(index_of(slot))];
+    state = {.id = state.id, .session = state.session};
 }
 
 void Worker::show(const Slot& slot) {
     const std::lock_guard lock(mutex_);
-    SlotState& state = states_[size_t(&slot - slots_.data())];
+    SlotState& state = states_[size_t(index_of(slot))];
     state.n_prompt_tokens = int(slot.task->params.prompts[size_t(slot.next_prompt - 1)].size());
     state.n_decoded = slot.answer->n_predicted();
 }

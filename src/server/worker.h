@@ -27,11 +27,13 @@ struct SlotState {
     bool is_processing = false;
     int n_prompt_tokens = 0;
     int n_decoded = 0;
+    uint64_t session = 0;  ///< the number of the stored session that its last answer has left, or 0
 };
 
 class Worker {
   public:
-    Worker(Model model, const WorkerParams& params, Metrics& metrics);
+    /// `metrics` and `store` must outlive it.
+    Worker(Model model, const WorkerParams& params, Metrics& metrics, SessionStore& store);
     /// Waits for the answers under way.
     ~Worker();
 
@@ -42,6 +44,8 @@ class Worker {
     void end();
 
     std::vector<SlotState> slots() const;
+    /// Says which stored session is the slot's from now on; 0: none.
+    void set_session(int slot, uint64_t session);
     int n_waiting() const;
     bool ending() const;
 
@@ -62,11 +66,13 @@ class Worker {
     std::vector<Slot*> growing();
     void attempt(Slot& slot, const std::function<void()>& work);
     void release(Slot& slot);
+    int index_of(const Slot& slot) const { return int(&slot - slots_.data()); }
     void show(const Slot& slot);
 
     const Model model_;
     const WorkerParams params_;
     Metrics& metrics_;
+    SessionStore& store_;
     std::vector<Slot> slots_;  // [n_parallel] the worker's thread alone
     Batch batch_;              // of the answers under way
     uint64_t n_taken_ = 0;

@@ -1,13 +1,8 @@
 #include "tune/tuned.h"
 
-#include <algorithm>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "eval/random.h"
 #include "fastkv/error.h"
 #include "text/json.h"
 
@@ -19,31 +14,12 @@ using Json = nlohmann::ordered_json;
 
 constexpr int file_version = 1;
 
-std::string read_part(std::ifstream& file, uint64_t from, uint64_t length) {
-    std::string part(size_t(length), '\0');
-    file.seekg(std::streamoff(from));
-    file.read(part.data(), std::streamsize(length));
-    return part;
-}
-
 std::string variable(const char* name) {
     const char* value = std::getenv(name);
     return value ? value : "";
 }
 
 }  // namespace
-
-std::string model_hash(const std::string& path) {
-    std::ifstream file(path, std::ios::binary | std::ios::ate);
-    const auto size = file ? uint64_t(file.tellg()) : 0;
-    const uint64_t part = std::min<uint64_t>(size, 1 << 20);
-    uint64_t hash = eval::fnv1a(std::to_string(size));
-    for (const uint64_t from : {uint64_t{0}, (size - part) / 2, size - part}) {
-        if (file) hash = eval::fnv1a(read_part(file, from, part), hash);
-    }
-    if (!file) fail(path + ": cannot read: " + std::strerror(errno));
-    return eval::hex_text(hash);
-}
 
 std::string tuned_path(const std::string& hash) {
     std::string folder = variable("XDG_CONFIG_HOME");

@@ -16,10 +16,6 @@ struct Tuned {
     std::vector<std::pair<std::string, std::string>> found;
 };
 
-/// Names a model file by its content: its size and its first, middle and last MiB, as 16 hexadecimal digits.
-/// Throws Error(failure) where it cannot be read.
-std::string model_hash(const std::string& path);
-
 /// $XDG_CONFIG_HOME/fastkv/tuned/HASH.json, else below $HOME/.config; "" where neither is set.
 std::string tuned_path(const std::string& hash);
 

@@ -1,0 +1,20 @@
+# Finds xxHash by its header, which carries the whole library: XxHash::XxHash.
+find_path(XxHash_INCLUDE_DIR xxhash.h)
+
+set(XxHash_VERSION "")
+if(XxHash_INCLUDE_DIR)
+    foreach(part MAJOR MINOR RELEASE)
+        file(STRINGS ${XxHash_INCLUDE_DIR}/xxhash.h XxHash_line REGEX "^#define XXH_VERSION_${part} +[0-9]+")
+        string(REGEX REPLACE ".* ([0-9]+).*" "\\1" XxHash_part "${XxHash_line}")
+        list(APPEND XxHash_VERSION ${XxHash_part})
+    endforeach()
+    list(JOIN XxHash_VERSION . XxHash_VERSION)
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(XxHash REQUIRED_VARS XxHash_INCLUDE_DIR VERSION_VAR XxHash_VERSION)
+if(XxHash_FOUND AND NOT TARGET XxHash::XxHash)
+    add_library(XxHash::XxHash INTERFACE IMPORTED)
+    target_include_directories(XxHash::XxHash INTERFACE ${XxHash_INCLUDE_DIR})
+endif()
+mark_as_advanced(XxHash_INCLUDE_DIR)
