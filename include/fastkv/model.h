@@ -18,6 +18,7 @@ enum class Compute {
     automatic,  ///< bf16 where the processor multiplies bf16 natively, else ggml's quantised products
     f32,        ///< for verification: weights, products, attention and cache in float32, decoding included
     bf16,       ///< prefill in bf16 with float32 accumulation, f16 cache, decoding from the quantised weights
+    int8,       ///< bf16, but prefill's linear layers multiply 8-bit integers: faster, a little less exact
 };
 
 /// Which operators a layer on the CPU is built from. A GPU always uses ggml's.

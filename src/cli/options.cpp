@@ -14,7 +14,8 @@ namespace fastkv::cli {
 
 namespace {
 
-const Choices<Compute> computes = {{"auto", Compute::automatic}, {"f32", Compute::f32}, {"bf16", Compute::bf16}};
+const Choices<Compute> computes = {
+    {"auto", Compute::automatic}, {"f32", Compute::f32}, {"bf16", Compute::bf16}, {"int8", Compute::int8}};
 const Choices<CacheType> cache_types = {
     {"auto", CacheType::automatic}, {"f32", CacheType::f32}, {"f16", CacheType::f16}, {"q8_0", CacheType::q8_0}};
 const Choices<Ops> ops_choices = {{"auto", Ops::automatic}, {"standard", Ops::standard}};
@@ -62,8 +63,10 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
     add_text(app, "--gpu-layers,--n-gpu-layers", "N",
              "layers on the GPU, counted from the last; all: every one (default 0)",
              [&](const std::string& text) { options.params.n_gpu_layers = parse_gpu_layers(text); });
-    add_text(app, "--compute", "KIND", "arithmetic: auto, f32 (to verify), bf16 (default auto)",
-             [&](const std::string& text) { options.params.compute = choose(computes, "--compute", text); });
+    add_text(
+        app, "--compute", "KIND",
+        "arithmetic: auto, f32 (to verify), bf16, int8 (reads prompts faster, a little less exactly) (default auto)",
+        [&](const std::string& text) { options.params.compute = choose(computes, "--compute", text); });
     add_text(app, "--cache-type-k", "TYPE", "how keys are cached: f32, f16, q8_0 (default f16; fastkv on qwen2: q8_0)",
              [&](const std::string& text) { options.cache_type_k = choose(cache_types, "-ctk", text); });
     add_text(app, "--cache-type-v", "TYPE", "how values are cached (the same)",

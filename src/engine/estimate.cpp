@@ -19,7 +19,7 @@ uint64_t expanded_bytes(const HyperParams& hp, const KernelChoice& choice) {
     const uint64_t d = uint64_t(hp.n_embd);
     const uint64_t q = uint64_t(hp.n_head) * uint64_t(hp.head_dim);
     const uint64_t kv = uint64_t(hp.n_head_kv) * uint64_t(hp.head_dim);
-    return (2 * d * q + 2 * d * kv + 3 * d * uint64_t(hp.n_ff)) * kernels::gemm_type_size(choice.gemm);
+    return (2 * d * q + 2 * d * kv + 3 * d * uint64_t(hp.n_ff)) * kernels::gemm_type_size(choice.linear);
 }
 
 /// Bytes of the intermediate results of one chunk of rows; ggml reuses what is no longer needed, about half.

@@ -57,7 +57,7 @@ Linear make_linear(const Device& device, ggml_tensor* weight, ggml_tensor* bias)
 
 LayerLinears layer_linears(const LayerWeights& w) {
     const Device& device = *w.device;
-    return {
+    LayerLinears linears = {
         .q = make_linear(device, w.attn_q, w.attn_q_bias),
         .k = make_linear(device, w.attn_k, w.attn_k_bias),
         .v = make_linear(device, w.attn_v, w.attn_v_bias),
@@ -66,6 +66,8 @@ LayerLinears layer_linears(const LayerWeights& w) {
         .up = make_linear(device, w.ffn_up),
         .down = make_linear(device, w.ffn_down),
     };
+    linears.down.reads_hidden = true;
+    return linears;
 }
 
 void ExpandedWeights::expand(const Device& device, std::span<Linear* const> linears) {
@@ -73,7 +75,7 @@ void ExpandedWeights::expand(const Device& device, std::span<Linear* const> line
     std::vector<SlabTask> tasks;
     for (size_t i = 0; i < linears.size(); ++i) {
         Linear& linear = *linears[i];
-        kernels::PackedWeights& packed = memory_for(i, int(linear.weight->ne[1]), int(linear.weight->ne[0]));
+        kernels::PackedWeights& packed = memory_for(i, linear);
         for (int slab = 0; slab < packed.n_slab(); ++slab) tasks.push_back({linear.weight, &packed, slab});
         linear.packed = &packed;
     }
@@ -96,11 +98,12 @@ uint64_t ExpandedWeights::bytes() const {
     return bytes;
 }
 
-kernels::PackedWeights& ExpandedWeights::memory_for(size_t index, int n, int k) {
+kernels::PackedWeights& ExpandedWeights::memory_for(size_t index, const Linear& linear) {
+    const int n = int(linear.weight->ne[1]), k = int(linear.weight->ne[0]);
     auto& packed = packed_[index];
-    if (!packed || packed->n() != n || packed->k() != k) {
+    if (!packed || packed->n() != n || packed->k() != k || packed->reads_hidden() != linear.reads_hidden) {
         packed.reset();
-        packed.emplace(type_, n, k);
+        packed.emplace(type_, n, k, linear.reads_hidden);
     }
     return *packed;
 }

@@ -19,6 +19,7 @@ struct Linear {
     ggml_tensor* bias = nullptr;                         // [n_out] or nullptr
     const kernels::PackedWeights* packed = nullptr;      // the expanded weight, or nullptr: multiply by `weight`
     std::optional<kernels::QuantizedMatrix> row_matrix;  // `weight` for fastkv's products with a few rows
+    bool reads_hidden = false;                           // the MLP's second half
 };
 
 /// The layer, not expanded, as `device` computes it.
@@ -44,7 +45,7 @@ class ExpandedWeights {
     uint64_t bytes() const;
 
   private:
-    kernels::PackedWeights& memory_for(size_t index, int n, int k);
+    kernels::PackedWeights& memory_for(size_t index, const Linear& linear);
 
     kernels::GemmType type_;
     ggml_gallocr_t allocator_;

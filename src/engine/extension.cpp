@@ -31,7 +31,7 @@ std::vector<float> Extension::run(std::span<const Token> turn, int first_positio
             stream.move_to(device, int(turn.size()));
             allocator_ = new_graph_allocator(device);
             expanded_ =
-                std::make_unique<ExpandedWeights>(choose_kernels(device, model_.params.compute).gemm, allocator_.get());
+                std::make_unique<ExpandedWeights>(choose_kernels(device, model_.params.compute).linear, allocator_.get());
         }
         extend_layer(layer, stream);
     }

@@ -19,6 +19,11 @@ ModelParams resolve_params(ModelParams params) {
     if (params.compute == Compute::bf16 && !bf16) {
         fail("--compute bf16: this processor or this build has no native bf16 products (use auto or f32)");
     }
+    if (params.compute == Compute::int8 && !(bf16 && kernels::gemm_available(kernels::GemmType::int8))) {
+        fail(
+            "--compute int8: this processor or this build has no native products of int8 and of bf16 (use auto or "
+            "f32)");
+    }
     if (params.n_threads < 0 || params.n_threads > GGML_MAX_N_THREADS) {
         refuse("-t: the number of threads must be 0 (all cores) to " + std::to_string(GGML_MAX_N_THREADS));
     }
