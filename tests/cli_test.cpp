@@ -201,7 +201,7 @@ TEST(BadInput, CommandLine) {
         {{"run", "-m", m, "-p", "x", "-c", "-1"}, 2, "-c -1"},
         {{"run", "-m", m, "-p", "x", "-t", "-1"}, 2, "-t -1"},
         {{"run", "-m", m, "-p", "x", "-ngl", "few"}, 2, "-ngl few"},
-        {{"run", "-m", m, "-p", "x", "--compute", "f64"}, 2, "auto, f32, bf16"},
+        {{"run", "-m", m, "-p", "x", "--compute", "f64"}, 2, "auto, f32, bf16, int8"},
         {{"run", "-m", m, "-p", "x", "--ops", "odd"}, 2, "auto, standard"},
         {{"run", "-m", m, "-p", "x", "-f", "y"}, 2, "-f and -p"},
         {{"run", "-m", m, "--tokens", "x", "-p", "y"}, 2, "--tokens"},

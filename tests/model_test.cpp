@@ -313,6 +313,12 @@ TEST(TinyModels, ChoicesAreResolved) {
     } else {
         EXPECT_NO_THROW(Model::load(path, forced));
     }
+    forced.compute = Compute::int8;
+    if (bf16 && kernels::gemm_available(kernels::GemmType::int8)) {
+        EXPECT_EQ(Model::load(path, forced).params().compute, Compute::int8);
+    } else {
+        EXPECT_THROW(Model::load(path, forced), Error);
+    }
 }
 
 TEST(TinyModels, CopiesShareTheWeights) {

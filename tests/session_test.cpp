@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "fastkv/fastkv.h"
+#include "kernels/gemm.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
 
@@ -241,6 +242,22 @@ TEST_P(Operators, ThreadsDoNotChangeTheResult) {
     a.decode(5);
     b.decode(5);
     EXPECT_LT(largest_difference(a.logits(), b.logits()), 5e-2);
+}
+
+TEST_P(Operators, LinearLayersInInt8ComeClose) {
+    if (!kernels::gemm_available(kernels::GemmType::int8) || !kernels::gemm_available(kernels::GemmType::bf16)) {
+        GTEST_SKIP() << "no products of 8-bit integers here";
+    }
+    const std::string file = test::write_tiny_model(GetParam().model);
+    const Model exact = load(file, Compute::f32, Ops::automatic), rounded = load(file, Compute::int8, Ops::automatic);
+    const auto tokens = random_tokens(exact, 500);
+    Session a(exact, fastkv(0.15, 0.3)), b(rounded, fastkv(0.15, 0.3));
+    a.prefill(tokens);
+    b.prefill(tokens);
+    EXPECT_GE(overlap(a, b), 0.9);
+    EXPECT_GT(largest_difference(a.logits(), b.logits()), 0);  // it is another arithmetic
+    EXPECT_LT(largest_difference(a.logits(), b.logits()), 0.3);
+    EXPECT_EQ(a.memory().kv_cache_bytes, 2 * b.memory().kv_cache_bytes);  // cached in f16, as with bf16
 }
 
 std::vector<Shape> shapes() {
