@@ -18,6 +18,7 @@ const Choices<Compute> computes = {
     {"auto", Compute::automatic}, {"f32", Compute::f32}, {"bf16", Compute::bf16}, {"int8", Compute::int8}};
 const Choices<CacheType> cache_types = {
     {"auto", CacheType::automatic}, {"f32", CacheType::f32}, {"f16", CacheType::f16}, {"q8_0", CacheType::q8_0}};
+const Choices<Expand> expands = {{"auto", Expand::automatic}, {"always", Expand::always}, {"never", Expand::never}};
 const Choices<Ops> ops_choices = {{"auto", Ops::automatic}, {"standard", Ops::standard}};
 
 CLI::Option* add_text(CLI::App& app, const std::string& names, const std::string& type, const std::string& help,
@@ -73,6 +74,12 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
              [&](const std::string& text) { options.cache_type_v = choose(cache_types, "-ctv", text); });
     add_text(app, "--ops", "KIND", "operators on the CPU: auto, standard (ggml's only) (default auto)",
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
+    add_text(
+        app, "--expand", "KIND",
+        "whether weights expanded for a prompt stay for the next: auto (where a quarter of the memory holds them), "
+        "always, never (default " +
+            name_of(expands, options.params.expand) + ")",
+        [&](const std::string& text) { options.params.expand = choose(expands, "--expand", text); });
     app.add_flag("--mmap", options.params.mmap,
                  "weights stay in the mapped file, which other processes share: less memory, slower answers");
 }

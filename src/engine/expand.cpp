@@ -46,6 +46,14 @@ std::optional<kernels::BlockType> block_type(ggml_type type) {
 
 }  // namespace
 
+namespace {
+
+kernels::PackedWeights new_memory(kernels::GemmType type, const Linear& linear) {
+    return {type, int(linear.weight->ne[1]), int(linear.weight->ne[0]), linear.reads_hidden};
+}
+
+}  // namespace
+
 Linear make_linear(const Device& device, ggml_tensor* weight, ggml_tensor* bias) {
     Linear linear{weight, bias};
     const auto type = block_type(weight->type);
@@ -71,13 +79,39 @@ LayerLinears layer_linears(const LayerWeights& w) {
 }
 
 void ExpandedWeights::expand(const Device& device, std::span<Linear* const> linears) {
+    if (kept_) return expand_kept(device, linears);
+    expand_reused(device, linears);
+}
+
+void ExpandedWeights::expand_kept(const Device& device, std::span<Linear* const> linears) {
+    const auto locked = kept_->lock();  // another session may want the same
+    std::vector<std::pair<const Linear*, kernels::PackedWeights*>> missing;
+    for (Linear* linear : linears) {
+        ExpandedStore::Entry& entry = kept_->entry(linear->weight);
+        if (!entry.packed) entry.packed = new_memory(type_, *linear);
+        if (!entry.filled) missing.emplace_back(linear, &*entry.packed);
+        linear->packed = &*entry.packed;
+    }
+    fill(device, missing);
+    for (Linear* linear : linears) kept_->entry(linear->weight).filled = true;
+}
+
+void ExpandedWeights::expand_reused(const Device& device, std::span<Linear* const> linears) {
     if (packed_.size() < linears.size()) packed_.resize(linears.size());
-    std::vector<SlabTask> tasks;
+    std::vector<std::pair<const Linear*, kernels::PackedWeights*>> matrices;
     for (size_t i = 0; i < linears.size(); ++i) {
-        Linear& linear = *linears[i];
-        kernels::PackedWeights& packed = memory_for(i, linear);
-        for (int slab = 0; slab < packed.n_slab(); ++slab) tasks.push_back({linear.weight, &packed, slab});
-        linear.packed = &packed;
+        kernels::PackedWeights& packed = memory_for(i, *linears[i]);
+        matrices.emplace_back(linears[i], &packed);
+        linears[i]->packed = &packed;
+    }
+    fill(device, matrices);
+}
+
+void ExpandedWeights::fill(const Device& device,
+                           std::span<const std::pair<const Linear*, kernels::PackedWeights*>> matrices) {
+    std::vector<SlabTask> tasks;
+    for (const auto& [linear, packed] : matrices) {
+        for (int slab = 0; slab < packed->n_slab(); ++slab) tasks.push_back({linear->weight, packed, slab});
     }
     if (tasks.empty()) return;
 
@@ -99,11 +133,12 @@ uint64_t ExpandedWeights::bytes() const {
 }
 
 kernels::PackedWeights& ExpandedWeights::memory_for(size_t index, const Linear& linear) {
-    const int n = int(linear.weight->ne[1]), k = int(linear.weight->ne[0]);
     auto& packed = packed_[index];
-    if (!packed || packed->n() != n || packed->k() != k || packed->reads_hidden() != linear.reads_hidden) {
+    const bool fits = packed && packed->n() == linear.weight->ne[1] && packed->k() == linear.weight->ne[0] &&
+                      packed->reads_hidden() == linear.reads_hidden;
+    if (!fits) {
         packed.reset();
-        packed.emplace(type_, n, k, linear.reads_hidden);
+        packed = new_memory(type_, linear);
     }
     return *packed;
 }

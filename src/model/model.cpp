@@ -7,6 +7,7 @@
 #include "kernels/gemm.h"
 #include "model/hparams.h"
 #include "model/log.h"
+#include "model/memory.h"
 #include "model/model_impl.h"
 
 namespace fastkv {
@@ -30,6 +31,18 @@ ModelParams resolve_params(ModelParams params) {
     return params;
 }
 
+/// Bytes of all layers' matrices, expanded to bf16.
+uint64_t expanded_bytes(const Weights& weights) {
+    int64_t values = 0;
+    for (const LayerWeights& w : weights.layers) {
+        for (const ggml_tensor* matrix :
+             {w.attn_q, w.attn_k, w.attn_v, w.attn_output, w.ffn_gate, w.ffn_up, w.ffn_down}) {
+            values += ggml_nelements(matrix);
+        }
+    }
+    return uint64_t(values) * kernels::gemm_type_size(kernels::GemmType::bf16);
+}
+
 }  // namespace
 
 Model::Impl::Impl(const std::string& path, const ModelParams& given)
@@ -41,6 +54,10 @@ Model::Impl::Impl(const std::string& path, const ModelParams& given)
       gpu(params.n_gpu_layers != 0 ? open_gpu() : nullptr),
       weights(file, hparams, params, *cpu, gpu.get()) {
     params.n_threads = cpu->n_threads;
+    if (params.expand == Expand::automatic) {
+        params.expand = expanded_bytes(weights) <= available_memory() / 4 ? Expand::always : Expand::never;
+    }
+    if (params.expand == Expand::always) expanded = std::make_unique<ExpandedStore>();
 }
 
 Model Model::load(const std::string& path, const ModelParams& params) {
