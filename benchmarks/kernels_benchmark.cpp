@@ -411,22 +411,25 @@ size_t block_bytes(BlockType type) {
     return 0;
 }
 
-/// A row times matrices of a model, one after the other so that each comes from memory. Arguments: type of the blocks
-/// (BlockType), n, k, threads.
-void bench_row_product(benchmark::State& state) {
-    if (!quantized_available()) return state.SkipWithError("no products of one row here");
+/// Rows (a token of each answer) times matrices of a model, one after the other so that each comes from memory.
+/// Arguments: type of the blocks (BlockType), rows, n, k, threads.
+void bench_quantized_linear(benchmark::State& state) {
+    if (!quantized_available()) return state.SkipWithError("no such products here");
     const auto type = static_cast<BlockType>(state.range(0));
-    const int n = static_cast<int>(state.range(1)), k = static_cast<int>(state.range(2));
-    const int nth = static_cast<int>(state.range(3));
+    const int m = static_cast<int>(state.range(1)), n = static_cast<int>(state.range(2));
+    const int k = static_cast<int>(state.range(3)), nth = static_cast<int>(state.range(4));
     const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(k / 32) * block_bytes(type);
     const size_t n_matrix = (size_t{400} << 20) / bytes + 1;
     const std::vector<uint16_t> weights = halves(n_matrix * bytes / 2);
-    const std::vector<float> x = ramp(static_cast<size_t>(k));
-    std::vector<float> y(static_cast<size_t>(n));
+    const std::vector<float> x = ramp(static_cast<size_t>(m) * static_cast<size_t>(k));
+    std::vector<float> y(static_cast<size_t>(m) * static_cast<size_t>(n));
     size_t matrix = 0;
     for (auto _ : state) {
-        const QuantizedOutput output{{type, weights.data() + matrix * bytes / 2, n, k}, nullptr, y.data()};
-        crew(nth).run([&](int ith) { quantized_linear({&output, 1}, {}, x.data(), ith, nth); });
+        const QuantizedOutput output{
+            {type, weights.data() + matrix * bytes / 2, n, k}, {}, {y.data(), static_cast<size_t>(n)}};
+        crew(nth).run([&](int ith) {
+            quantized_linear({&output, 1}, {}, {x.data(), static_cast<size_t>(k)}, m, ith, nth);
+        });
         matrix = (matrix + 1) % n_matrix;
     }
     report_read(state, bytes, nth);
@@ -518,10 +521,11 @@ BENCHMARK(bench_gated_mlp)
     ->ArgsProduct({{8, 16}, {512}, {896}, {4864}, {1, 2}})
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
-BENCHMARK(bench_row_product)
-    ->Name("row_product")
-    ->ArgNames({"type", "n", "k", "threads"})
+BENCHMARK(bench_quantized_linear)
+    ->Name("quantized_linear")
+    ->ArgNames({"type", "rows", "n", "k", "threads"})
     ->ArgsProduct({{int(BlockType::q4_0), int(BlockType::q4_1), int(BlockType::q5_0), int(BlockType::q8_0)},
+                   {1, 8},
                    {4864},
                    {896},
                    {1, 2}})
