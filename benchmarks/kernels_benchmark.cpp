@@ -18,6 +18,8 @@
 #include "kernels/gemm.h"
 #include "kernels/key_scores.h"
 #include "kernels/prefill_attention.h"
+#include "kernels/quantized_linear.h"
+#include "kernels/vector_ops.h"
 
 namespace {
 
@@ -105,6 +107,13 @@ double seconds(const std::function<void()>& work, int repeats) {
     return best;
 }
 
+PackedWeights ramp_weights(GemmType type, int n, int k, bool reads_hidden = false) {
+    PackedWeights weights(type, n, k, reads_hidden);
+    const std::vector<float> slab = ramp(PackedWeights::slab_rows * static_cast<size_t>(k));
+    for (int s = 0; s < weights.n_slab(); ++s) weights.pack_slab(s, slab.data());
+    return weights;
+}
+
 /// One linear layer: packed weights and operands.
 struct Layer {
     PackedWeights weights;
@@ -113,15 +122,10 @@ struct Layer {
     int m;
 
     Layer(GemmType type, int rows, int n, int k)
-        : weights(type, n, k),
+        : weights(ramp_weights(type, n, k)),
           x(ramp(static_cast<size_t>(rows) * static_cast<size_t>(k))),
           y(static_cast<size_t>(rows) * static_cast<size_t>(n)),
-          m(rows) {
-        const std::vector<float> slab = ramp(PackedWeights::slab_rows * static_cast<size_t>(k));
-        for (int s = 0; s < weights.n_slab(); ++s) {
-            weights.pack_slab(s, slab.data());
-        }
-    }
+          m(rows) {}
     void run(Crew& threads) {
         threads.run([&](int ith) {
             linear(weights, x.data(), static_cast<size_t>(weights.k()), y.data(), static_cast<size_t>(weights.n()), m,
@@ -172,7 +176,7 @@ void report_flops(benchmark::State& state, double operations, GemmType type, int
     }
 }
 
-GemmType type_of(int64_t argument) { return argument == 16 ? GemmType::bf16 : GemmType::f32; }
+GemmType type_of(int64_t bits) { return bits == 8 ? GemmType::int8 : bits == 16 ? GemmType::bf16 : GemmType::f32; }
 
 bool skip_without(GemmType type, benchmark::State& state) {
     if (!gemm_available(type)) {
@@ -182,7 +186,7 @@ bool skip_without(GemmType type, benchmark::State& state) {
     return false;
 }
 
-// Arguments: bits (16: bf16, 32: f32), rows, n, k, threads.
+// Arguments: bits (8: int8, 16: bf16, 32: f32), rows, n, k, threads.
 void bench_linear(benchmark::State& state) {
     const GemmType type = type_of(state.range(0));
     if (skip_without(type, state)) {
@@ -196,6 +200,25 @@ void bench_linear(benchmark::State& state) {
         layer.run(crew(nth));
     }
     report_flops(state, layer.operations(), type, nth);
+}
+
+// Arguments: bits, rows, n, n_ff, threads.
+void bench_gated_mlp(benchmark::State& state) {
+    const GemmType type = type_of(state.range(0));
+    if (skip_without(type, state)) return;
+    const int rows = static_cast<int>(state.range(1)), n = static_cast<int>(state.range(2));
+    const int n_ff = static_cast<int>(state.range(3)), nth = static_cast<int>(state.range(4));
+    const PackedWeights gate = ramp_weights(type, n_ff, n), up = ramp_weights(type, n_ff, n);
+    const PackedWeights down = ramp_weights(type, n, n_ff, true);
+    const std::vector<float> norm = ramp(static_cast<size_t>(n));
+    const std::vector<float> x = ramp(static_cast<size_t>(rows) * static_cast<size_t>(n));
+    std::vector<float> y(x.size());
+    const GatedMlp mlp{{norm.data(), 1e-5F}, &gate, &up, &down};
+    const auto stride = static_cast<size_t>(n);
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) { gated_mlp(mlp, {x.data(), stride}, {y.data(), stride}, rows, ith, nth); });
+    }
+    report_flops(state, 6.0 * rows * n * n_ff, type, nth);
 }
 
 void bench_pack_weights(benchmark::State& state) {
@@ -378,6 +401,58 @@ void bench_mean_attention(benchmark::State& state) {
     report_flops(state, layer.operations, GemmType::f32, nth);
 }
 
+size_t block_bytes(BlockType type) {
+    switch (type) {
+        case BlockType::q4_0: return 18;
+        case BlockType::q4_1: return 20;
+        case BlockType::q5_0: return 22;
+        case BlockType::q8_0: return 34;
+    }
+    return 0;
+}
+
+/// Rows (a token of each answer) times matrices of a model, one after the other so that each comes from memory.
+/// Arguments: type of the blocks (BlockType), rows, n, k, threads.
+void bench_quantized_linear(benchmark::State& state) {
+    if (!quantized_available()) return state.SkipWithError("no such products here");
+    const auto type = static_cast<BlockType>(state.range(0));
+    const int m = static_cast<int>(state.range(1)), n = static_cast<int>(state.range(2));
+    const int k = static_cast<int>(state.range(3)), nth = static_cast<int>(state.range(4));
+    const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(k / 32) * block_bytes(type);
+    const size_t n_matrix = (size_t{400} << 20) / bytes + 1;
+    const std::vector<uint16_t> weights = halves(n_matrix * bytes / 2);
+    const std::vector<float> x = ramp(static_cast<size_t>(m) * static_cast<size_t>(k));
+    std::vector<float> y(static_cast<size_t>(m) * static_cast<size_t>(n));
+    size_t matrix = 0;
+    for (auto _ : state) {
+        const QuantizedOutput output{
+            {type, weights.data() + matrix * bytes / 2, n, k}, {}, {y.data(), static_cast<size_t>(n)}};
+        crew(nth).run([&](int ith) {
+            quantized_linear({&output, 1}, {}, {x.data(), static_cast<size_t>(k)}, m, ith, nth);
+        });
+        matrix = (matrix + 1) % n_matrix;
+    }
+    report_read(state, bytes, nth);
+}
+
+// Arguments: bits of the result, values, what (0: RMS norm, 1: silu(gate)·up).
+void bench_row_operation(benchmark::State& state) {
+    const GemmType type = type_of(state.range(0));
+    const int n = static_cast<int>(state.range(1));
+    const std::vector<float> a = ramp(static_cast<size_t>(n)), b = ramp(static_cast<size_t>(n));
+    std::vector<float> y(static_cast<size_t>(n));
+    for (auto _ : state) {
+        if (state.range(2) == 0) {
+            normalize_row(a.data(), n, b.data(), 1e-5F, type, y.data(), n);
+        } else {
+            gate_row(a.data(), b.data(), n, type, y.data(), n);
+        }
+        benchmark::DoNotOptimize(y.data());
+    }
+    // the share is that of reading memory: above 1, as rows are in the caches, is what does not hold products up
+    report_read(state, 2 * static_cast<size_t>(n) * sizeof(float), 1);
+}
+
 void linear_shapes(benchmark::internal::Benchmark* b) {
     b->ArgNames({"bits", "rows", "n", "k", "threads"});
     for (const int nth : {1, 2}) {
@@ -387,6 +462,13 @@ void linear_shapes(benchmark::internal::Benchmark* b) {
         b->Args({16, 512, 576, 1536, nth});
         b->Args({16, 512, 14336, 4096, nth});
         b->Args({32, 512, 1536, 576, nth});
+        for (const int bits : {8, 16}) {  // both where a model's shapes are compared
+            b->Args({bits, 512, 896, 896, nth});
+            b->Args({bits, 512, 4864, 896, nth});
+        }
+        b->Args({8, 512, 576, 576, nth});
+        b->Args({8, 512, 1536, 576, nth});
+        b->Args({8, 512, 14336, 4096, nth});
     }
 }
 
@@ -432,9 +514,33 @@ void mean_shapes(benchmark::internal::Benchmark* b) {
 }
 
 BENCHMARK(bench_linear)->Name("linear")->Apply(linear_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_gated_mlp)
+    ->Name("gated_mlp")
+    ->ArgNames({"bits", "rows", "n", "n_ff", "threads"})
+    ->ArgsProduct({{8, 16}, {512}, {576}, {1536}, {1, 2}})
+    ->ArgsProduct({{8, 16}, {512}, {896}, {4864}, {1, 2}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_quantized_linear)
+    ->Name("quantized_linear")
+    ->ArgNames({"type", "rows", "n", "k", "threads"})
+    ->ArgsProduct({{int(BlockType::q4_0), int(BlockType::q4_1), int(BlockType::q5_0), int(BlockType::q8_0)},
+                   {1, 8},
+                   {4864},
+                   {896},
+                   {1, 2}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+BENCHMARK(bench_row_operation)
+    ->Name("row_operation")
+    ->ArgNames({"bits", "n", "what"})
+    ->ArgsProduct({{16, 32}, {1536}, {0, 1}})
+    ->Unit(benchmark::kNanosecond);
 BENCHMARK(bench_pack_weights)
     ->Name("pack_weights")
     ->ArgNames({"bits", "n", "k", "threads"})
+    ->Args({8, 1536, 576, 1})
+    ->Args({8, 1536, 576, 2})
     ->Args({16, 1536, 576, 1})
     ->Args({16, 1536, 576, 2})
     ->Args({16, 14336, 4096, 1})

@@ -313,6 +313,14 @@ TEST(TinyModels, ChoicesAreResolved) {
     } else {
         EXPECT_NO_THROW(Model::load(path, forced));
     }
+    EXPECT_EQ(Model::load(path).params().expand, Expand::never);
+    EXPECT_EQ(Model::load(path, {.expand = Expand::automatic}).params().expand, Expand::always);  // it is tiny
+    forced.compute = Compute::int8;
+    if (bf16 && kernels::gemm_available(kernels::GemmType::int8)) {
+        EXPECT_EQ(Model::load(path, forced).params().compute, Compute::int8);
+    } else {
+        EXPECT_THROW(Model::load(path, forced), Error);
+    }
 }
 
 TEST(TinyModels, CopiesShareTheWeights) {

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
 
 #include "fastkv/fastkv.h"
+#include "kernels/gemm.h"
 #include "support/compare.h"
 #include "support/tiny_model.h"
 
@@ -241,6 +243,56 @@ TEST_P(Operators, ThreadsDoNotChangeTheResult) {
     a.decode(5);
     b.decode(5);
     EXPECT_LT(largest_difference(a.logits(), b.logits()), 5e-2);
+}
+
+TEST_P(Operators, LinearLayersInInt8ComeClose) {
+    if (!kernels::gemm_available(kernels::GemmType::int8) || !kernels::gemm_available(kernels::GemmType::bf16)) {
+        GTEST_SKIP() << "no products of 8-bit integers here";
+    }
+    const std::string file = test::write_tiny_model(GetParam().model);
+    const Model exact = load(file, Compute::f32, Ops::automatic), rounded = load(file, Compute::int8, Ops::automatic);
+    const auto tokens = random_tokens(exact, 500);
+    // without a choice of tokens, which a random model's near-ties would turn into another text
+    Session a(exact, {.method = "fullkv"}), b(rounded, {.method = "fullkv"});
+    a.prefill(tokens);
+    b.prefill(tokens);
+    double error = 0, size = 0;
+    for (size_t i = 0; i < a.logits().size(); ++i) {
+        error += std::pow(double(a.logits()[i]) - double(b.logits()[i]), 2);
+        size += std::pow(double(a.logits()[i]), 2);
+    }
+    EXPECT_GT(error, 0);  // it is another arithmetic
+    EXPECT_LT(std::sqrt(error / size), 0.08);
+    EXPECT_EQ(a.memory().kv_cache_bytes, 2 * b.memory().kv_cache_bytes);  // cached in f16, as with bf16
+}
+
+TEST_P(Operators, WeightsThatStayGiveTheSameAnswers) {
+    const std::string file = test::write_tiny_model(GetParam().model);
+    for (const Compute compute : {Compute::f32, Compute::automatic}) {
+        ModelParams params{.n_threads = 2, .compute = compute, .expand = Expand::never};
+        const Model anew = Model::load(file, params);
+        params.expand = Expand::always;
+        const Model kept = Model::load(file, params);
+        for (const int n_prompt : {300, 40, 200}) {
+            const auto tokens = random_tokens(anew, n_prompt);
+            Session a(anew, fastkv(0.15, 0.3)), b(kept, fastkv(0.15, 0.3));
+            a.prefill(tokens);
+            b.prefill(tokens);
+            EXPECT_EQ(largest_difference(a.logits(), b.logits()), 0) << n_prompt;
+        }
+    }
+}
+
+TEST(Expanded, IsInTheEstimateUntilItIsThere) {
+    const std::string file = test::write_tiny_model({.n_layer = 4});
+    const Model anew = Model::load(file, {.compute = Compute::f32});
+    const Model kept = Model::load(file, {.compute = Compute::f32, .expand = Expand::always});
+    if (!kernels::gemm_available(kernels::GemmType::f32)) GTEST_SKIP() << "nothing is expanded here";
+    const auto working = [](const Model& model) { return estimate(model, {.method = "fullkv"}, 300).working_bytes; };
+    EXPECT_GT(working(kept), working(anew));
+    Session session(kept, {.method = "fullkv"}, {.all_logits = true});
+    session.prefill(random_tokens(kept, 300));
+    EXPECT_LT(working(kept), working(anew));
 }
 
 std::vector<Shape> shapes() {

@@ -18,6 +18,7 @@ enum class Compute {
     automatic,  ///< bf16 where the processor multiplies bf16 natively, else ggml's quantised products
     f32,        ///< for verification: weights, products, attention and cache in float32, decoding included
     bf16,       ///< prefill in bf16 with float32 accumulation, f16 cache, decoding from the quantised weights
+    int8,       ///< bf16, but prefill's linear layers multiply 8-bit integers: faster, a little less exact
 };
 
 /// Which operators a layer on the CPU is built from. A GPU always uses ggml's.
@@ -26,12 +27,21 @@ enum class Ops {
     standard,   ///< ggml's own operators only: the path that every device shares
 };
 
+/// Whether a layer's quantised weights, expanded for the products of a prompt, stay for the next prompt: short prompts
+/// begin sooner, and the model takes some four times its file.
+enum class Expand {
+    automatic,  ///< they stay where a quarter of the memory that is available after loading holds them all
+    always,
+    never,  ///< the memory of one layer is used by all, one after the other
+};
+
 /// How to load a model.
 struct ModelParams {
     int n_threads = 0;     ///< CPU threads; 0: one per core
     int n_gpu_layers = 0;  ///< how many layers, counted from the last, go to the first GPU; < 0: all
     Compute compute = Compute::automatic;
     Ops ops = Ops::automatic;
+    Expand expand = Expand::never;
     bool mmap = false;  ///< weights stay in the mapped file, which processes share, instead of a copy in large pages
 };
 

@@ -14,9 +14,11 @@ namespace fastkv::cli {
 
 namespace {
 
-const Choices<Compute> computes = {{"auto", Compute::automatic}, {"f32", Compute::f32}, {"bf16", Compute::bf16}};
+const Choices<Compute> computes = {
+    {"auto", Compute::automatic}, {"f32", Compute::f32}, {"bf16", Compute::bf16}, {"int8", Compute::int8}};
 const Choices<CacheType> cache_types = {
     {"auto", CacheType::automatic}, {"f32", CacheType::f32}, {"f16", CacheType::f16}, {"q8_0", CacheType::q8_0}};
+const Choices<Expand> expands = {{"auto", Expand::automatic}, {"always", Expand::always}, {"never", Expand::never}};
 const Choices<Ops> ops_choices = {{"auto", Ops::automatic}, {"standard", Ops::standard}};
 
 CLI::Option* add_text(CLI::App& app, const std::string& names, const std::string& type, const std::string& help,
@@ -59,7 +61,8 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
     add_text(app, "--gpu-layers,--n-gpu-layers", "N",
              "layers on the GPU, counted from the last; all: every one (default 0)",
              [&](const std::string& text) { options.params.n_gpu_layers = parse_gpu_layers(text); });
-    add_text(app, "--compute", join_names(computes, "|"), "arithmetic; f32 is to verify (default auto)",
+    add_text(app, "--compute", join_names(computes, "|"),
+             "arithmetic; int8 reads prompts faster, a little less exactly; f32 is to verify (default auto)",
              [&](const std::string& text) { options.params.compute = choose(computes, "--compute", text); });
     add_text(app, "--cache-type-k", join_names(cache_types, "|"),
              "how keys are cached (default auto: f16; fastkv on qwen2: q8_0)",
@@ -68,6 +71,11 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
              [&](const std::string& text) { options.cache_type_v = choose(cache_types, "-ctv", text); });
     add_text(app, "--ops", join_names(ops_choices, "|"), "operators on the CPU; standard: ggml's only (default auto)",
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
+    add_text(app, "--expand", join_names(expands, "|"),
+             "whether weights expanded for a prompt stay for the next; auto: where a quarter of the memory holds them "
+             "(default " +
+                 name_of(expands, options.params.expand) + ")",
+             [&](const std::string& text) { options.params.expand = choose(expands, "--expand", text); });
     app.add_flag("--mmap", options.params.mmap,
                  "weights stay in the mapped file, which other processes share: less memory, slower answers");
 }

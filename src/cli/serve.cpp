@@ -76,6 +76,7 @@ void add_serve_command(CLI::App& app, ServeOptions& options) {
             "tokens of an answer where a request does not say (default -1: until it ends or the context is full)")
         ->type_name("N");
 
+    options.model.params.expand = Expand::automatic;  // it reads many prompts
     add_model_options(*command, options.model);
     add_method_options(*command, options.method);
     add_sampling_options(*command, options.sampler);

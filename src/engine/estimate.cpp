@@ -19,7 +19,7 @@ uint64_t expanded_bytes(const HyperParams& hp, const KernelChoice& choice) {
     const uint64_t d = uint64_t(hp.n_embd);
     const uint64_t q = uint64_t(hp.n_head) * uint64_t(hp.head_dim);
     const uint64_t kv = uint64_t(hp.n_head_kv) * uint64_t(hp.head_dim);
-    return (2 * d * q + 2 * d * kv + 3 * d * uint64_t(hp.n_ff)) * kernels::gemm_type_size(choice.gemm);
+    return (2 * d * q + 2 * d * kv + 3 * d * uint64_t(hp.n_ff)) * kernels::gemm_type_size(choice.linear);
 }
 
 /// Bytes of the intermediate results of one chunk of rows; ggml reuses what is no longer needed, about half.
@@ -28,6 +28,14 @@ uint64_t chunk_bytes(const HyperParams& hp, const Device& device, int n_prompt) 
     const uint64_t widest = uint64_t(std::max({hp.n_ff * 3, hp.n_embd * 4, hp.n_head * hp.head_dim * 4}));
     const uint64_t mask = device.own_kernels ? 0 : rows * uint64_t(n_prompt) * 2;
     return rows * (widest + uint64_t(hp.n_embd) * 2) * sizeof(float) + mask;
+}
+
+/// Bytes that a prompt will take for expanded matrices: those of one layer, or those of all that are not there yet.
+uint64_t expanded_bytes(const Model::Impl& model, const KernelChoice& choice) {
+    const uint64_t layer = expanded_bytes(model.hparams, choice);
+    if (!model.expanded) return layer;
+    const uint64_t all = layer * uint64_t(model.hparams.n_layer), there = model.expanded->bytes();
+    return all > there ? all - there : 0;
 }
 
 }  // namespace
@@ -103,7 +111,7 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const uint64_t record =
         session.record_attention ? n * sizeof(float) * uint64_t(hp.n_layer) * uint64_t(hp.n_head) : 0;
     const uint64_t scratch = compresses || types != KvTypes{type, type} ? layer_kv : 0;
-    cost.working_bytes = stream + scratch + packed_kv + scores + expanded_bytes(hp, choice) +
+    cost.working_bytes = stream + scratch + packed_kv + scores + expanded_bytes(impl, choice) +
                          chunk_bytes(hp, device, n_prompt) + all_logits + record;
     return cost;
 }

@@ -46,6 +46,14 @@ std::optional<kernels::BlockType> block_type(ggml_type type) {
 
 }  // namespace
 
+namespace {
+
+kernels::PackedWeights new_memory(kernels::GemmType type, const Linear& linear) {
+    return {type, int(linear.weight->ne[1]), int(linear.weight->ne[0]), linear.reads_hidden};
+}
+
+}  // namespace
+
 Linear make_linear(const Device& device, ggml_tensor* weight, ggml_tensor* bias) {
     Linear linear{weight, bias};
     const auto type = block_type(weight->type);
@@ -57,7 +65,7 @@ Linear make_linear(const Device& device, ggml_tensor* weight, ggml_tensor* bias)
 
 LayerLinears layer_linears(const LayerWeights& w) {
     const Device& device = *w.device;
-    return {
+    LayerLinears linears = {
         .q = make_linear(device, w.attn_q, w.attn_q_bias),
         .k = make_linear(device, w.attn_k, w.attn_k_bias),
         .v = make_linear(device, w.attn_v, w.attn_v_bias),
@@ -66,16 +74,44 @@ LayerLinears layer_linears(const LayerWeights& w) {
         .up = make_linear(device, w.ffn_up),
         .down = make_linear(device, w.ffn_down),
     };
+    linears.down.reads_hidden = true;
+    return linears;
 }
 
 void ExpandedWeights::expand(const Device& device, std::span<Linear* const> linears) {
+    if (kept_) return expand_kept(device, linears);
+    expand_reused(device, linears);
+}
+
+void ExpandedWeights::expand_kept(const Device& device, std::span<Linear* const> linears) {
+    const auto locked = kept_->lock();  // another session may want the same
+    std::vector<std::pair<const Linear*, kernels::PackedWeights*>> missing;
+    for (Linear* linear : linears) {
+        ExpandedStore::Entry& entry = kept_->entry(linear->weight);
+        if (!entry.packed) entry.packed = new_memory(type_, *linear);
+        if (!entry.filled) missing.emplace_back(linear, &*entry.packed);
+        linear->packed = &*entry.packed;
+    }
+    fill(device, missing);
+    for (Linear* linear : linears) kept_->entry(linear->weight).filled = true;
+}
+
+void ExpandedWeights::expand_reused(const Device& device, std::span<Linear* const> linears) {
     if (packed_.size() < linears.size()) packed_.resize(linears.size());
-    std::vector<SlabTask> tasks;
+    std::vector<std::pair<const Linear*, kernels::PackedWeights*>> matrices;
     for (size_t i = 0; i < linears.size(); ++i) {
-        Linear& linear = *linears[i];
-        kernels::PackedWeights& packed = memory_for(i, int(linear.weight->ne[1]), int(linear.weight->ne[0]));
-        for (int slab = 0; slab < packed.n_slab(); ++slab) tasks.push_back({linear.weight, &packed, slab});
-        linear.packed = &packed;
+        kernels::PackedWeights& packed = memory_for(i, *linears[i]);
+        matrices.emplace_back(linears[i], &packed);
+        linears[i]->packed = &packed;
+    }
+    fill(device, matrices);
+}
+
+void ExpandedWeights::fill(const Device& device,
+                           std::span<const std::pair<const Linear*, kernels::PackedWeights*>> matrices) {
+    std::vector<SlabTask> tasks;
+    for (const auto& [linear, packed] : matrices) {
+        for (int slab = 0; slab < packed->n_slab(); ++slab) tasks.push_back({linear->weight, packed, slab});
     }
     if (tasks.empty()) return;
 
@@ -96,11 +132,13 @@ uint64_t ExpandedWeights::bytes() const {
     return bytes;
 }
 
-kernels::PackedWeights& ExpandedWeights::memory_for(size_t index, int n, int k) {
+kernels::PackedWeights& ExpandedWeights::memory_for(size_t index, const Linear& linear) {
     auto& packed = packed_[index];
-    if (!packed || packed->n() != n || packed->k() != k) {
+    const bool fits = packed && packed->n() == linear.weight->ne[1] && packed->k() == linear.weight->ne[0] &&
+                      packed->reads_hidden() == linear.reads_hidden;
+    if (!fits) {
         packed.reset();
-        packed.emplace(type_, n, k);
+        packed = new_memory(type_, linear);
     }
     return *packed;
 }

@@ -4,11 +4,13 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/graph.h"
 #include "kernels/gemm.h"
 #include "kernels/quantized_linear.h"
+#include "model/expanded_store.h"
 #include "model/weights.h"
 
 namespace fastkv {
@@ -19,6 +21,7 @@ struct Linear {
     ggml_tensor* bias = nullptr;                         // [n_out] or nullptr
     const kernels::PackedWeights* packed = nullptr;      // the expanded weight, or nullptr: multiply by `weight`
     std::optional<kernels::QuantizedMatrix> row_matrix;  // `weight` for fastkv's products with a few rows
+    bool reads_hidden = false;                           // the MLP's second half
 };
 
 /// The layer, not expanded, as `device` computes it.
@@ -32,22 +35,29 @@ struct LayerLinears {
 /// The layer's linears, none expanded.
 LayerLinears layer_linears(const LayerWeights& weights);
 
-/// Memory for the expanded matrices of one layer, reused from layer to layer (they have the same shapes).
+/// Memory for the expanded matrices of one layer, reused from layer to layer (they have the same shapes), or those that
+/// stay with the model.
 class ExpandedWeights {
   public:
-    ExpandedWeights(kernels::GemmType type, ggml_gallocr_t allocator) : type_(type), allocator_(allocator) {}
+    /// `kept`: the model's, or nullptr.
+    ExpandedWeights(kernels::GemmType type, ggml_gallocr_t allocator, ExpandedStore* kept)
+        : type_(type), allocator_(allocator), kept_(kept) {}
 
-    /// Expands the given linears on `device`'s threads and points their `packed` at the result, which is valid until
-    /// the next call.
+    /// Expands the given linears on `device`'s threads, unless they are there already, and points their `packed` at the
+    /// result, which is valid until the next call.
     void expand(const Device& device, std::span<Linear* const> linears);
 
     uint64_t bytes() const;
 
   private:
-    kernels::PackedWeights& memory_for(size_t index, int n, int k);
+    void expand_kept(const Device& device, std::span<Linear* const> linears);
+    void expand_reused(const Device& device, std::span<Linear* const> linears);
+    void fill(const Device& device, std::span<const std::pair<const Linear*, kernels::PackedWeights*>> matrices);
+    kernels::PackedWeights& memory_for(size_t index, const Linear& linear);
 
     kernels::GemmType type_;
     ggml_gallocr_t allocator_;
+    ExpandedStore* kept_;
     std::vector<std::optional<kernels::PackedWeights>> packed_;
 };
 

@@ -30,8 +30,8 @@ std::vector<float> Extension::run(std::span<const Token> turn, int first_positio
         if (stream.device() != &device) {
             stream.move_to(device, int(turn.size()));
             allocator_ = new_graph_allocator(device);
-            expanded_ =
-                std::make_unique<ExpandedWeights>(choose_kernels(device, model_.params.compute).gemm, allocator_.get());
+            expanded_ = std::make_unique<ExpandedWeights>(choose_kernels(device, model_.params.compute).linear,
+                                                          allocator_.get(), model_.expanded.get());
         }
         extend_layer(layer, stream);
     }

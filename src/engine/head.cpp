@@ -44,7 +44,7 @@ void Head::run_each(std::span<const float> rows, const LogitsCallback& take) con
     const int n_rows = int(rows.size()) / hp.n_embd;
     ggml_gallocr_ptr allocator = new_graph_allocator(device());
     const KernelChoice choice = choose_kernels(device(), model_.params.compute);
-    ExpandedWeights expanded(choice.gemm, allocator.get());
+    ExpandedWeights expanded(choice.gemm, allocator.get(), nullptr);
     Linear output = make_linear(device(), model_.weights.output);
     if (choice.packed_linear && n_rows >= min_rows_to_expand(model_.params.compute)) {
         Linear* linears[] = {&output};

@@ -10,6 +10,7 @@ namespace fastkv {
 KernelChoice choose_kernels(const Device& device, Compute compute) {
     KernelChoice choice;
     choice.gemm = compute == Compute::f32 ? kernels::GemmType::f32 : kernels::GemmType::bf16;
+    choice.linear = compute == Compute::int8 ? kernels::GemmType::int8 : choice.gemm;
     // `automatic` has been resolved: where it is left, the processor has no fast bf16
     const bool packed = device.own_kernels && compute != Compute::automatic && kernels::gemm_available(choice.gemm);
     choice.packed_linear = packed;

@@ -12,10 +12,11 @@ namespace fastkv {
 
 /// fastkv's kernels where the layer's device and the arithmetic allow them, ggml's operators elsewhere.
 struct KernelChoice {
-    bool packed_linear = false;      ///< prefill's products on expanded, packed weights
-    bool prefill_attention = false;  ///< blockwise attention on packed K and V
-    bool cache_kernels = false;      ///< attention over the cache, window scores
-    kernels::GemmType gemm = kernels::GemmType::bf16;
+    bool packed_linear = false;                          ///< prefill's products on expanded, packed weights
+    bool prefill_attention = false;                      ///< blockwise attention on packed K and V
+    bool cache_kernels = false;                          ///< attention over the cache, window scores
+    kernels::GemmType gemm = kernels::GemmType::bf16;    ///< of attention and the output matrix
+    kernels::GemmType linear = kernels::GemmType::bf16;  ///< of the layers' linears
 };
 
 KernelChoice choose_kernels(const Device& device, Compute compute);

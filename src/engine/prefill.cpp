@@ -93,7 +93,7 @@ void Prefill::enter_layer(int layer) {
     device_ = weights.device;
     choice_ = choose_kernels(*device_, setup_.model.params.compute);
     allocator_ = new_graph_allocator(*device_);
-    expanded_ = std::make_unique<ExpandedWeights>(choice_.gemm, allocator_.get());
+    expanded_ = std::make_unique<ExpandedWeights>(choice_.linear, allocator_.get(), setup_.model.expanded.get());
     attention_.emplace(hparams_, choice_, hparams_.n_head_kv, n_rows());
     scratch_store_.reset();
 }

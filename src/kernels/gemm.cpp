@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "kernels/aligned_buffer.h"
+#include "kernels/int8_product.h"
 #include "kernels/product.h"
 #include "kernels/vector_ops.h"
 
@@ -19,18 +21,23 @@ constexpr int min_block_rows = 32;
 /// packing is four times slower.
 constexpr int stride_padding = 32;
 
+/// What k is padded to.
+int k_step(GemmType type) { return type == GemmType::int8 ? int8::rotated_values : product_k_step; }
+
 }  // namespace
 
 struct PackedWeights::Impl {
     GemmType type = GemmType::f32;
     int n = 0;
     int k = 0;
+    bool reads_hidden = false;
     int k_padded = 0;
     int k_chunk = 0;  // all but the last chunk
     int n_chunk = 0;
     int n_slab = 0;
     size_t slab_bytes = 0;  // of a whole slab; the last may be smaller
     AlignedBuffer memory;   // [n_slab] x [n_chunk] packed operands
+    AlignedBuffer scales;   // [n_slab][n_chunk][slab_rows] of int8
 
     int slab_cols(int slab) const { return std::min(slab_rows, n - slab * slab_rows); }
     int padded_slab_cols(int slab) const { return round_up(slab_cols(slab), product_n_step); }
@@ -43,17 +50,24 @@ struct PackedWeights::Impl {
                static_cast<size_t>(padded_slab_cols(slab)) * static_cast<size_t>(chunk_begin(chunk)) *
                    gemm_type_size(type);
     }
+    /// [slab_rows]
+    float* slab_scales(int slab, int chunk) const {
+        return scales.as<float>() +
+               (static_cast<size_t>(slab) * static_cast<size_t>(n_chunk) + static_cast<size_t>(chunk)) * slab_rows;
+    }
 };
 
-PackedWeights::PackedWeights(GemmType type, int n, int k) : impl_(std::make_unique<Impl>()) {
+PackedWeights::PackedWeights(GemmType type, int n, int k, bool reads_hidden) : impl_(std::make_unique<Impl>()) {
     Impl& w = *impl_;
     w.type = type;
     w.n = n;
     w.k = k;
-    w.k_padded = round_up(k, product_k_step);
+    w.reads_hidden = reads_hidden;
+    w.k_padded = round_up(k, k_step(type));
     const int longest = product_sizes(type).linear_k;
     const int at_least = (w.k_padded + longest - 1) / longest;
-    w.k_chunk = round_up((w.k_padded + at_least - 1) / at_least, product_k_step);
+    w.k_chunk = round_up((w.k_padded + at_least - 1) / at_least, k_step(type));
+    if (type == GemmType::int8 && reads_hidden) w.k_chunk = slab_rows;
     w.n_chunk = (w.k_padded + w.k_chunk - 1) / w.k_chunk;
     w.n_slab = (n + slab_rows - 1) / slab_rows;
     w.slab_bytes = static_cast<size_t>(slab_rows) * static_cast<size_t>(w.k_padded) * gemm_type_size(type);
@@ -61,6 +75,10 @@ PackedWeights::PackedWeights(GemmType type, int n, int k) : impl_(std::make_uniq
     const size_t last_bytes =
         static_cast<size_t>(w.padded_slab_cols(last)) * static_cast<size_t>(w.k_padded) * gemm_type_size(type);
     w.memory.reserve(static_cast<size_t>(last) * w.slab_bytes + last_bytes);
+    if (type == GemmType::int8) {
+        w.scales.reserve_as<float>(static_cast<size_t>(w.n_slab * w.n_chunk) * static_cast<size_t>(slab_rows));
+        return;
+    }
     const ProductScope scope;
     packed_operand_bytes(type, w.padded_slab_cols(last), w.k_chunk);  // throws where there are no products
 }
@@ -72,10 +90,41 @@ PackedWeights& PackedWeights::operator=(PackedWeights&&) noexcept = default;
 GemmType PackedWeights::type() const { return impl_->type; }
 int PackedWeights::n() const { return impl_->n; }
 int PackedWeights::k() const { return impl_->k; }
+bool PackedWeights::reads_hidden() const { return impl_->reads_hidden; }
 int PackedWeights::n_slab() const { return impl_->n_slab; }
-size_t PackedWeights::bytes() const { return impl_->memory.bytes(); }
+size_t PackedWeights::bytes() const { return impl_->memory.bytes() + impl_->scales.bytes(); }
+
+namespace {
+
+/// pack_slab() to int8.
+void pack_rounded(const PackedWeights::Impl& w, int slab, const float* rows) {
+    static thread_local AlignedBuffer row_memory, scratch;  // [k_padded], [padded_slab_cols][stride]
+    const auto k = static_cast<size_t>(w.k);
+    const auto k_padded = static_cast<size_t>(w.k_padded);
+    const size_t stride = k_padded + 2 * stride_padding;
+    const int cols = w.slab_cols(slab);
+    const int padded_cols = w.padded_slab_cols(slab);
+    auto* row = row_memory.reserve_as<float>(k_padded);
+    auto* values = scratch.reserve_as<int8_t>(static_cast<size_t>(padded_cols) * stride);
+    std::vector<float> scales(static_cast<size_t>(w.n_chunk));  // of a row
+    for (int col = 0; col < padded_cols; ++col) {
+        std::fill(row, row + k_padded, 0.0F);
+        if (col < cols) std::copy_n(rows + static_cast<size_t>(col) * k, k, row);
+        int8::quantize_row(row, w.k_padded, w.k_chunk, values + static_cast<size_t>(col) * stride, scales.data());
+        for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
+            w.slab_scales(slab, chunk)[col] = scales[static_cast<size_t>(chunk)];
+        }
+    }
+    for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
+        int8::pack_operand(padded_cols, w.chunk_length(chunk), values + w.chunk_begin(chunk), stride,
+                           reinterpret_cast<int8_t*>(w.operand(slab, chunk)));
+    }
+}
+
+}  // namespace
 
 void PackedWeights::pack_slab(int slab, const float* rows) {
+    if (impl_->type == GemmType::int8) return pack_rounded(*impl_, slab, rows);
     const Impl& w = *impl_;
     const ProductScope scope;
     static thread_local AlignedBuffer scratch;  // [padded_slab_cols][k_chunk + stride_padding] of the weights' type
@@ -105,39 +154,60 @@ namespace {
 struct RowBlock {
     std::byte* data;
     GemmType type;
-    int n;       ///< rows
-    int padded;  ///< to whole steps of a product; the rest is zero
+    int n;        ///< rows
+    int padded;   ///< to whole steps of a product; the rest is zero
+    int k;        ///< values of a row
+    int k_chunk;  ///< of int8: values that share a scale
     size_t stride;
+    float* scales = nullptr;  ///< of int8: [padded][n_chunk]
+    size_t n_chunk = 0;
 
-    RowBlock(AlignedBuffer& memory, GemmType of, int rows, int k)
-        : type(of),
+    /// Rows that are multiplied by `w`.
+    RowBlock(AlignedBuffer& memory, const PackedWeights::Impl& w, int rows)
+        : type(w.type),
           n(rows),
           padded(round_up(rows, product_m_step)),
-          stride(static_cast<size_t>(round_up(k, product_k_step) + product_sizes(of).row_gap)) {
-        memory.reserve(static_cast<size_t>(padded) * stride * gemm_type_size(type));
+          k(w.k),
+          k_chunk(w.k_chunk),
+          stride(static_cast<size_t>(w.k_padded + product_sizes(type).row_gap)),
+          n_chunk(static_cast<size_t>(w.n_chunk)) {
+        const size_t bytes = static_cast<size_t>(padded) * stride * gemm_type_size(type);  // whole cache lines
+        const size_t n_scale = type == GemmType::int8 ? static_cast<size_t>(padded) * n_chunk : 0;
+        memory.reserve(bytes + n_scale * sizeof(float));
         data = memory.data();
+        scales = reinterpret_cast<float*>(data + bytes);
         std::memset(row(n), 0, static_cast<size_t>(padded - n) * stride * gemm_type_size(type));
+        std::fill(scales, scales + n_scale, 0.0F);
     }
     /// Up to `count` of its rows; `first` is a whole step of a product.
     RowBlock strip(int first, int count) const {
         RowBlock part = *this;
         part.data = row(first);
+        part.scales = row_scales(first);
         part.n = std::min(count, n - first);
         part.padded = round_up(part.n, product_m_step);
         return part;
     }
     std::byte* row(int i) const { return data + static_cast<size_t>(i) * stride * gemm_type_size(type); }
-    const std::byte* at(int k) const { return data + static_cast<size_t>(k) * gemm_type_size(type); }
+    float* row_scales(int i) const { return scales + static_cast<size_t>(i) * n_chunk; }
+    const std::byte* at(int column) const { return data + static_cast<size_t>(column) * gemm_type_size(type); }
 
     /// Rows [first, first + n) of x, normalised and rounded.
-    void load(ConstRows x, int first, int k, const RmsNorm& norm) const {
+    void load(ConstRows x, int first, const RmsNorm& norm) const {
+        static thread_local AlignedBuffer exact_memory;  // [k_padded]
+        const bool rounds = type == GemmType::int8;
+        const int k_padded = round_up(k, k_step(type));
+        float* exact = rounds ? exact_memory.reserve_as<float>(static_cast<size_t>(k_padded)) : nullptr;
+        const GemmType converted = rounds ? GemmType::f32 : type;
         for (int i = 0; i < n; ++i) {
             const float* source = x.data + static_cast<size_t>(first + i) * x.stride;
+            void* target = rounds ? static_cast<void*>(exact) : row(i);
             if (norm.weight != nullptr) {
-                normalize_row(source, k, norm.weight, norm.eps, type, row(i), round_up(k, product_k_step));
+                normalize_row(source, k, norm.weight, norm.eps, converted, target, k_padded);
             } else {
-                convert_row(source, k, 1.0F, type, row(i), round_up(k, product_k_step));
+                convert_row(source, k, 1.0F, converted, target, k_padded);
             }
+            if (rounds) int8::quantize_row(exact, k_padded, k_chunk, reinterpret_cast<int8_t*>(row(i)), row_scales(i));
         }
     }
 };
@@ -149,7 +219,14 @@ void multiply_slab(const PackedWeights::Impl& w, int slab, const RowBlock& x, bo
         const ProductShape shape{
             w.type,   x.padded, w.padded_slab_cols(slab), w.chunk_length(chunk), accumulate || chunk > 0,
             x.stride, c_stride};
-        multiply(shape, x.at(w.chunk_begin(chunk)), w.operand(slab, chunk), c);
+        const std::byte* rows = x.at(w.chunk_begin(chunk));
+        if (w.type == GemmType::int8) {
+            const int8::Scales scales{x.scales + chunk, x.n_chunk, w.slab_scales(slab, chunk)};
+            int8::multiply(shape, scales, reinterpret_cast<const int8_t*>(rows),
+                           reinterpret_cast<const int8_t*>(w.operand(slab, chunk)), c);
+        } else {
+            multiply(shape, rows, w.operand(slab, chunk), c);
+        }
     }
 }
 
@@ -219,7 +296,7 @@ void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRow
     const int64_t share_begin = m * n * ith / nth;
     const int64_t share_end = m * n * (ith + 1) / nth;
     for (int first = 0; first < m; first += block_rows) {
-        const RowBlock block(x_memory, type, std::min(block_rows, m - first), first_weights.k());
+        const RowBlock block(x_memory, first_weights.impl(), std::min(block_rows, m - first));
         bool loaded = false;
         int64_t before = first * n;  // results of the tasks before this one
         for (const LinearOutput& output : outputs) {
@@ -228,7 +305,7 @@ void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRow
                 const int64_t middle = before + results / 2;
                 before += results;
                 if (middle < share_begin || middle >= share_end) continue;
-                if (!loaded) block.load(x, first, first_weights.k(), norm);
+                if (!loaded) block.load(x, first, norm);
                 loaded = true;
                 compute_slab(output, slab, block, first);
             }
@@ -252,7 +329,7 @@ void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidd
     const auto strip_size = static_cast<size_t>(strip_rows) * PackedWeights::slab_rows;
     auto* gate = memory.reserve_as<float>(2 * strip_size);
     float* up = gate + strip_size;
-    const int n_ff_padded = round_up(mlp.gate->n(), product_k_step);
+    const int n_ff_padded = round_up(mlp.gate->n(), k_step(x.type));
     for (int slab = 0; slab < mlp.gate->n_slab(); ++slab) {
         const int first_col = slab * PackedWeights::slab_rows;
         const int cols = mlp.gate->impl().slab_cols(slab);
@@ -264,8 +341,14 @@ void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidd
             multiply_slab(mlp.up->impl(), slab, strip, false, up, stride);
             for (int i = 0; i < strip.n; ++i) {
                 const size_t row = static_cast<size_t>(i) * stride;
-                gate_row(gate + row, up + row, cols, x.type,
-                         hidden.row(first + i) + static_cast<size_t>(first_col) * gemm_type_size(x.type), padded_cols);
+                std::byte* target = hidden.row(first + i) + static_cast<size_t>(first_col) * gemm_type_size(x.type);
+                if (x.type == GemmType::int8) {
+                    gate_row(gate + row, up + row, cols, GemmType::f32, gate + row, padded_cols);
+                    int8::quantize_row(gate + row, padded_cols, PackedWeights::slab_rows,
+                                       reinterpret_cast<int8_t*>(target), hidden.row_scales(first + i) + slab);
+                } else {
+                    gate_row(gate + row, up + row, cols, x.type, target, padded_cols);
+                }
             }
         }
     }
@@ -279,7 +362,6 @@ void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth
     static thread_local AlignedBuffer hidden_memory;
     const GemmType type = mlp.gate->type();
     const int n = mlp.gate->k();
-    const int n_ff = mlp.gate->n();
     const auto share = [&](int i) {
         return std::min(m, round_up(static_cast<int>(int64_t{m} * i / nth), product_m_step));
     };
@@ -287,9 +369,9 @@ void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth
     const int step = product_sizes(type).linear_rows;
     for (int first = share(ith); first < end; first += step) {
         const int rows = std::min(step, end - first);
-        const RowBlock block(x_memory, type, rows, n);
-        const RowBlock hidden(hidden_memory, type, rows, n_ff);
-        block.load(x, first, n, mlp.norm);
+        const RowBlock block(x_memory, mlp.gate->impl(), rows);
+        const RowBlock hidden(hidden_memory, mlp.down->impl(), rows);
+        block.load(x, first, mlp.norm);
         compute_hidden(mlp, block, hidden);
         float* target = y.data + static_cast<size_t>(first) * y.stride;
         copy_rows(x.data + static_cast<size_t>(first) * x.stride, x.stride, target, y.stride, rows, n);

@@ -10,12 +10,14 @@
 
 namespace fastkv::kernels {
 
-/// The type in which products read their operands. Results are float32.
-enum class GemmType { f32, bf16 };
+/// The type in which products read their operands. Results are float32. int8 (with scales, see PackedWeights) is for
+/// linear layers only.
+enum class GemmType { f32, bf16, int8 };
 
-inline size_t gemm_type_size(GemmType type) { return type == GemmType::f32 ? 4 : 2; }
+inline size_t gemm_type_size(GemmType type) { return type == GemmType::f32 ? 4 : type == GemmType::bf16 ? 2 : 1; }
 
-/// Whether this build and this processor multiply `type` natively and fast (bf16: AVX512-BF16 or AMX).
+/// Whether this build and this processor multiply `type` natively and fast (bf16: AVX512-BF16 or AMX; int8: AVX512-VNNI
+/// or AMX).
 bool gemm_available(GemmType type);
 
 /// Who computes products: "AMX, oneDNN 2.6.3 (avx512_core_amx)", or "none".
@@ -23,12 +25,15 @@ std::string gemm_description();
 
 /// A weight matrix W [n][k] packed for y = x·Wᵀ, cut into slabs of `slab_rows` rows of W so that threads can
 /// pack and multiply slabs independently. The memory is the caller's and can be reused for the next layer.
+/// With int8, rows of W and of x are rotated and rounded (int8_product.h); each has a scale for all of its k, or for
+/// every 1024 values where k is larger, or for every slab_rows where x is a slab of hidden values after the other.
 class PackedWeights {
   public:
     /// Rows of W per slab; the last slab may be shorter.
     static constexpr int slab_rows = 256;
 
-    PackedWeights(GemmType type, int n, int k);
+    /// `reads_hidden`: this is GatedMlp::down.
+    PackedWeights(GemmType type, int n, int k, bool reads_hidden = false);
     ~PackedWeights();
     PackedWeights(PackedWeights&&) noexcept;
     PackedWeights& operator=(PackedWeights&&) noexcept;
@@ -36,6 +41,7 @@ class PackedWeights {
     GemmType type() const;
     int n() const;
     int k() const;
+    bool reads_hidden() const;
     int n_slab() const;
     size_t bytes() const;  ///< allocated
 
@@ -88,7 +94,7 @@ struct GatedMlp {
     RmsNorm norm;
     const PackedWeights* gate = nullptr;  ///< [n_ff][n]
     const PackedWeights* up = nullptr;    ///< [n_ff][n]
-    const PackedWeights* down = nullptr;  ///< [n][n_ff]
+    const PackedWeights* down = nullptr;  ///< [n][n_ff], packed as one that reads hidden values
 };
 void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth);
 

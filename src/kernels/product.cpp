@@ -1,6 +1,7 @@
 // Who computes a product: AMX where there is any, oneDNN elsewhere.
 #include "kernels/product.h"
 
+#include "kernels/int8_product.h"
 #include "kernels/simd.h"
 
 namespace fastkv::kernels {
@@ -11,7 +12,10 @@ bool by_amx(GemmType type) { return type == GemmType::bf16 && amx::available(); 
 
 }  // namespace
 
-bool gemm_available(GemmType type) { return by_amx(type) || onednn::available(type); }
+bool gemm_available(GemmType type) {
+    if (type == GemmType::int8) return int8::available();
+    return by_amx(type) || onednn::available(type);
+}
 
 std::string gemm_description() {
     const std::string library = onednn::description();
@@ -23,14 +27,14 @@ ProductSizes product_sizes(GemmType type) {
     // Measured. AMX: a strip's scores stay in the first-level cache, a block's weights in the second. oneDNN: from 64
     // rows on products run at full speed, and at 128 the rows, their results and the weights of one product still lie
     // in a second-level cache together.
-    if (by_amx(type))
+    if (by_amx(type) || type == GemmType::int8)
         return {.linear_rows = 256,
-                .linear_k = 576,
+                .linear_k = type == GemmType::int8 ? 1024 : 576,
                 .attention_rows = 384,
                 .strip_rows = 32,
                 .run_keys = 256,
                 .into_rows = true,
-                .row_gap = 32};
+                .row_gap = type == GemmType::int8 ? 64 : 32};
     return {.linear_rows = 128,
             .linear_k = type == GemmType::bf16 ? 1024 : 512,
             .attention_rows = 192,

@@ -7,6 +7,7 @@
 #include "kernels/gemm.h"
 #include "model/hparams.h"
 #include "model/log.h"
+#include "model/memory.h"
 #include "model/model_impl.h"
 
 namespace fastkv {
@@ -19,10 +20,27 @@ ModelParams resolve_params(ModelParams params) {
     if (params.compute == Compute::bf16 && !bf16) {
         fail("--compute bf16: this processor or this build has no native bf16 products (use auto or f32)");
     }
+    if (params.compute == Compute::int8 && !(bf16 && kernels::gemm_available(kernels::GemmType::int8))) {
+        fail(
+            "--compute int8: this processor or this build has no native products of int8 and of bf16 (use auto or "
+            "f32)");
+    }
     if (params.n_threads < 0 || params.n_threads > GGML_MAX_N_THREADS) {
         refuse("-t: the number of threads must be 0 (all cores) to " + std::to_string(GGML_MAX_N_THREADS));
     }
     return params;
+}
+
+/// Bytes of all layers' matrices, expanded to bf16.
+uint64_t expanded_bytes(const Weights& weights) {
+    int64_t values = 0;
+    for (const LayerWeights& w : weights.layers) {
+        for (const ggml_tensor* matrix :
+             {w.attn_q, w.attn_k, w.attn_v, w.attn_output, w.ffn_gate, w.ffn_up, w.ffn_down}) {
+            values += ggml_nelements(matrix);
+        }
+    }
+    return uint64_t(values) * kernels::gemm_type_size(kernels::GemmType::bf16);
 }
 
 }  // namespace
@@ -37,6 +55,10 @@ Model::Impl::Impl(const std::string& path, const ModelParams& given)
       gpu(params.n_gpu_layers != 0 ? open_gpu() : nullptr),
       weights(file, hparams, params, *cpu, gpu.get()) {
     params.n_threads = cpu->n_threads;
+    if (params.expand == Expand::automatic) {
+        params.expand = expanded_bytes(weights) <= available_memory() / 4 ? Expand::always : Expand::never;
+    }
+    if (params.expand == Expand::always) expanded = std::make_unique<ExpandedStore>();
 }
 
 Model Model::load(const std::string& path, const ModelParams& params) {

@@ -6,6 +6,7 @@
 
 #include "fastkv/model.h"
 #include "model/device.h"
+#include "model/expanded_store.h"
 #include "model/gguf_file.h"
 #include "model/vocabulary.h"
 #include "model/weights.h"
@@ -21,6 +22,7 @@ struct Model::Impl {
     std::unique_ptr<Device> cpu;
     std::unique_ptr<Device> gpu;  // null without -ngl
     Weights weights;
+    std::unique_ptr<ExpandedStore> expanded;  // null where nothing stays (Expand::never)
 
     Impl(const std::string& path, const ModelParams& params);
 };
