@@ -536,7 +536,10 @@ class ServingImpatiently : public Serving {
 
 TEST_F(ServingImpatiently, EndsWhatTakesTooLong) {
     const std::vector<std::vector<Token>> prompts(200, some_tokens(4000));
-    const json body = {{"prompt", prompts}, {"max_tokens", 90}, {"ignore_eos", true}, {"fastkv", {{"method", "h2o"}}}};
+    const json body = {{"prompt", prompts},
+                       {"max_tokens", 90},
+                       {"ignore_eos", true},
+                       {"fastkv", {{"method", "h2o"}, {"reuse", false}}}};
     const HttpReply reply = post("/v1/completions", body.dump());
     EXPECT_EQ(reply.status, 503);
     EXPECT_THAT(reply.body, HasSubstr("--timeout"));

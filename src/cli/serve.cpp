@@ -29,7 +29,13 @@ void add_number(CLI::App& app, const std::string& flag, const char* type, const 
 
 void add_store_options(CLI::App& app, server::StoreParams& store) {
     const auto add_size = [&](const char* flag, const char* help, uint64_t& target) {
-        app.add_option(flag, target, help)->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))->type_name("SIZE");
+        const auto refuse_negative = [](const std::string& text) {
+            return std::string(text.starts_with('-') ? text + " is below 0" : "");
+        };
+        app.add_option(flag, target, help)
+            ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+            ->transform(CLI::Validator(refuse_negative, ""))  // goes before the other, which takes -5 for a large size
+            ->type_name("SIZE");
     };
     add_size("--cache-mem",
              "memory for sessions that wait to be gone on from, as 512M or 2G (default 1G; 0: none wait)",
