@@ -16,6 +16,9 @@
 namespace fastkv {
 namespace {
 
+// Of logits, where sums are taken in another order: a key or value may then round to the float16 on its other side.
+constexpr double rounding = 5e-3;
+
 using test::largest_difference;
 using test::TinyModel;
 using ::testing::HasSubstr;
@@ -74,7 +77,7 @@ class Together : public ::testing::TestWithParam<Shape> {
             const Session& together = *pairs[i]->together;
             Session& alone = *pairs[i]->alone;
             alone.decode(tokens[i]);
-            const double limit = GetParam().few_rows_are_own && kernels::quantized_available() ? 0 : 2e-4;
+            const double limit = GetParam().few_rows_are_own && kernels::quantized_available() ? 0 : rounding;
             ASSERT_LE(largest_difference(alone.logits(), together.logits()), limit);
             ASSERT_LE(largest_difference(alone.hidden(), together.hidden()), limit);
             ASSERT_EQ(alone.n_past(), together.n_past());
@@ -140,7 +143,7 @@ TEST_P(Together, AttentionIsRecordedForEach) {
         for (int layer = 0; layer < model_.hparams().n_layer; ++layer) {
             EXPECT_LE(
                 largest_difference(pair->alone->recorded_attention(layer), pair->together->recorded_attention(layer)),
-                2e-4);
+                rounding);
         }
     }
 }
@@ -215,7 +218,7 @@ TEST_F(Batches, SessionsThatHaveGoneLeaveNothing) {
             for (const std::exception_ptr& error : batch_.decode(both, tokens)) EXPECT_FALSE(error);
             alone.decode(token);
         }
-        EXPECT_LT(largest_difference(a.logits(), alone.logits()), 2e-4);
+        EXPECT_LT(largest_difference(a.logits(), alone.logits()), rounding);
     }
 }
 
