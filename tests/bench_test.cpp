@@ -32,11 +32,6 @@ using Arguments = std::vector<std::string>;
 
 using test::message_of;
 
-const std::string& model_path() {
-    static const std::string path = test::write_tiny_model({});
-    return path;
-}
-
 // ---- lists of numbers ----------------------------------------------------------------------------------------------
 
 std::vector<int> numbers(const std::string& text) { return cli::parse_number_list("-p", text, "a number", 0); }
@@ -112,7 +107,7 @@ bench::ComparisonParams comparison_params(const std::string& path, size_t n_toke
 }
 
 TEST(Bench, AllocatesWhatWasEstimated) {
-    const Model model = Model::load(model_path());
+    const Model model = Model::load(test::tiny_model_path());
     const auto tokens = comparison_params("", 600).tokens;
     for (const MethodInfo& info : list_methods()) {
         const bench::Test test{500, 20, 0};
@@ -127,7 +122,7 @@ TEST(Bench, AllocatesWhatWasEstimated) {
 }
 
 TEST(Bench, ReadsAtADepth) {
-    const Model model = Model::load(model_path());
+    const Model model = Model::load(test::tiny_model_path());
     const auto tokens = comparison_params("", 600).tokens;
     const auto cache = [&](const bench::Test& test) {
         return bench::measure(model, named("fullkv").params, test, tokens, {}, [] { return true; }).kv_cache_bytes;
@@ -141,7 +136,7 @@ TEST(Bench, ReadsAtADepth) {
 
 // The measured runs in their order, as "repetition:method".
 TEST(Bench, RunsInTurns) {
-    bench::ComparisonParams params = comparison_params(model_path(), 100);
+    bench::ComparisonParams params = comparison_params(test::tiny_model_path(), 100);
     std::vector<bench::Row> rows;
     for (const char* method : {"fullkv", "snapkv"}) rows.push_back({named(method), {20, 2, 0}, 1, 3, "", {}, ""});
     std::vector<std::string> order;
@@ -157,7 +152,7 @@ TEST(Bench, RunsInTurns) {
 }
 
 TEST(Bench, RowsRunAsOftenAsEachWants) {
-    const bench::ComparisonParams params = comparison_params(model_path(), 100);
+    const bench::ComparisonParams params = comparison_params(test::tiny_model_path(), 100);
     std::vector<bench::Row> rows = {{named("fullkv"), {20, 2, 0}, 1, 1, "", {}, ""},
                                     {named("fullkv"), {20, 2, 0}, 1, 3, "", {}, ""}};
     EXPECT_TRUE(run_comparison(params, rows, [](const auto&) { return true; }));
@@ -166,7 +161,7 @@ TEST(Bench, RowsRunAsOftenAsEachWants) {
 }
 
 TEST(Bench, KeepsWhatWasMeasuredWhenStopped) {
-    bench::ComparisonParams params = comparison_params(model_path(), 100);
+    bench::ComparisonParams params = comparison_params(test::tiny_model_path(), 100);
     params.warmup = false;
     std::vector<bench::Row> rows;
     for (const char* method : {"fullkv", "snapkv"}) rows.push_back({named(method), {20, 2, 0}, 1, 3, "", {}, ""});
@@ -178,7 +173,7 @@ TEST(Bench, KeepsWhatWasMeasuredWhenStopped) {
 }
 
 TEST(Bench, ARowThatFailsKeepsItsErrorAndTheOthersGoOn) {
-    bench::ComparisonParams params = comparison_params(model_path(), 200);
+    bench::ComparisonParams params = comparison_params(test::tiny_model_path(), 200);
     params.session.n_ctx = 100;
     std::vector<bench::Row> rows = {{named("fullkv"), {150, 2, 0}, 1, 3, "", {}, ""},
                                     {named("fullkv"), {20, 2, 0}, 1, 3, "", {}, ""}};
@@ -213,7 +208,7 @@ TEST(Bench, APeakIsTheRowsOwn) {
 // ---- the command ---------------------------------------------------------------------------------------------------
 
 test::ProcessResult bench_command(Arguments arguments) {
-    const Arguments front = {FASTKV_COMMAND, "bench", "-m", model_path()};
+    const Arguments front = {FASTKV_COMMAND, "bench", "-m", test::tiny_model_path()};
     arguments.insert(arguments.begin(), front.begin(), front.end());
     return test::run_process(arguments);
 }
@@ -293,7 +288,7 @@ TEST(BenchCommand, JsonSaysWhatWasMeasuredOnWhat) {
     EXPECT_GE(row.at("n_threads"), 1);
     EXPECT_EQ(row.at("type_k"), "f32");
     EXPECT_EQ(row.at("type_v"), "f16");
-    EXPECT_EQ(row.at("model_filename"), model_path());
+    EXPECT_EQ(row.at("model_filename"), test::tiny_model_path());
     EXPECT_EQ(row.at("model_type"), "llama f32");
     EXPECT_GT(row.at("model_size"), 0);
     EXPECT_GT(row.at("model_n_params"), 0);
@@ -313,7 +308,7 @@ TEST(BenchCommand, JsonSaysWhatWasMeasuredOnWhat) {
 
 TEST(BenchCommand, CacheIsWhatInspectSays) {
     const auto bench = bench_command({"-p", "1000", "-n", "256", "-r", "1", "--no-warmup", "-o", "jsonl"});
-    const auto inspect = test::run_process({FASTKV_COMMAND, "inspect", "-m", model_path(), "-p", "1000"});
+    const auto inspect = test::run_process({FASTKV_COMMAND, "inspect", "-m", test::tiny_model_path(), "-p", "1000"});
     ASSERT_EQ(bench.code, 0) << bench.err;
     for (const std::string& line : lines_of(bench.out)) {
         const Json row = Json::parse(line);
@@ -393,13 +388,14 @@ TEST(BenchCommand, RefusesBeforeAnythingRuns) {
 }
 
 TEST(BenchCommand, InterruptedItPrintsWhatItHas) {
-    const auto result = test::run_on_terminal(
-        {FASTKV_COMMAND, "bench", "-m", model_path(), "-p", "500", "-n", "4", "-r", "1000000", "-o", "jsonl"},
-        [](pid_t pid, const std::string& err) {
-            if (err.find(" left") == std::string::npos) return false;  // it has measured every row
-            kill(pid, SIGINT);
-            return true;
-        });
+    const auto result = test::run_on_terminal({FASTKV_COMMAND, "bench", "-m", test::tiny_model_path(), "-p", "500",
+                                               "-n", "4", "-r", "1000000", "-o", "jsonl"},
+                                              [](pid_t pid, const std::string& err) {
+                                                  if (err.find(" left") == std::string::npos)
+                                                      return false;  // it has measured every row
+                                                  kill(pid, SIGINT);
+                                                  return true;
+                                              });
     EXPECT_EQ(result.code, 130) << result.err;
     EXPECT_THAT(result.err, HasSubstr("left"));
     EXPECT_THAT(result.err, HasSubstr("interrupted"));

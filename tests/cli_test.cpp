@@ -30,11 +30,6 @@ namespace fs = std::filesystem;
 using Arguments = std::vector<std::string>;
 using Json = nlohmann::ordered_json;
 
-const std::string& model_path() {
-    static const std::string path = test::write_tiny_model({});
-    return path;
-}
-
 // A model whose context never ends an answer or refuses a prompt here.
 const std::string& long_model_path() {
     static const std::string path = [] {
@@ -68,7 +63,7 @@ ProcessResult fastkv(const Arguments& arguments, const ProcessOptions& options =
 
 // fastkv run on the tiny model.
 ProcessResult run(Arguments arguments, const ProcessOptions& options = {}) {
-    const Arguments front = {"run", "-m", model_path()};
+    const Arguments front = {"run", "-m", test::tiny_model_path()};
     arguments.insert(arguments.begin(), front.begin(), front.end());
     return fastkv(arguments, options);
 }
@@ -166,8 +161,7 @@ struct BadInput {
 };
 
 void expect_refused(const BadInput& bad) {
-    const std::string folder = test::temporary_path(".dir");
-    fs::create_directory(folder);
+    const std::string folder = test::new_folder(".dir");
     Arguments arguments = bad.arguments;
     if (!arguments.empty() && arguments[0] == "run" && std::ranges::find(arguments, "--trace") == arguments.end()) {
         arguments.insert(arguments.begin() + 1, {"--trace", folder + "/trace.json"});
@@ -187,7 +181,7 @@ void expect_refused(const BadInput& bad) {
 }
 
 TEST(BadInput, CommandLine) {
-    const std::string m = model_path();
+    const std::string m = test::tiny_model_path();
     const BadInput cases[] = {
         {{}, 2, "no command"},
         {{"walk"}, 2, "walk"},
@@ -216,7 +210,7 @@ TEST(BadInput, CommandLine) {
 
 TEST(BadInput, MethodParameters) {
     const auto refused = [](const Arguments& flags, const std::string& message) {
-        Arguments arguments = {"run", "-m", model_path(), "-p", "hello"};
+        Arguments arguments = {"run", "-m", test::tiny_model_path(), "-p", "hello"};
         arguments.insert(arguments.end(), flags.begin(), flags.end());
         expect_refused({arguments, 2, message});
     };
@@ -251,7 +245,7 @@ TEST(BadInput, MethodParameters) {
 }
 
 TEST(BadInput, Files) {
-    const std::string m = model_path();
+    const std::string m = test::tiny_model_path();
     const std::string gguf = test::read_file(m);
     const std::string cut = test::temporary_path(".gguf");
     test::write_file(cut, gguf.substr(0, gguf.size() / 2));
@@ -274,7 +268,7 @@ TEST(BadInput, Files) {
 }
 
 TEST(BadInput, Prompts) {
-    const std::string m = model_path();
+    const std::string m = test::tiny_model_path();
     const BadInput cases[] = {
         {{"run", "-m", m}, 2, "the prompt is empty"},
         {{"run", "-m", m}, 2, "the prompt is empty", " \n\n"},
@@ -383,7 +377,7 @@ TEST(Trace, HasExactlyTheNamesThatToolsRelyOn) {
     EXPECT_THAT(keys(trace["prefill"]), ElementsAre("seconds", "tokens_per_second"));
     EXPECT_THAT(keys(trace["decode"]), ElementsAre("tokens", "seconds", "tokens_per_second"));
     EXPECT_THAT(keys(trace["memory"]), ElementsAre("kv_cache_bytes", "weights_bytes", "peak_rss_bytes"));
-    EXPECT_EQ(trace["model"]["file"], model_path());
+    EXPECT_EQ(trace["model"]["file"], test::tiny_model_path());
     EXPECT_EQ(trace["params"]["tsp_layer"], 0);
     EXPECT_EQ(trace["params"]["retain_rate"], 0.1);
     EXPECT_EQ(trace["n_prompt"], 200);
@@ -456,8 +450,7 @@ TEST(Trace, TokensMayComeInAnObject) {
 }
 
 TEST(Trace, ReplacesAFileAndLeavesNothingBeside) {
-    const std::string folder = test::temporary_path(".dir");
-    fs::create_directory(folder);
+    const std::string folder = test::new_folder(".dir");
     const std::string trace = folder + "/trace.json";
     test::write_file(trace, "old");
     EXPECT_EQ(run({"-p", "Hello.", "-n", "2", "--trace", trace}).code, 0);
@@ -474,8 +467,8 @@ TEST(Trace, AFailedRunLeavesTheOldFile) {
 // ---- terminals, signals, closed streams ------------------------------------------------------------------------
 
 TEST(Terminal, ShowsProgressAndASummary) {
-    const ProcessResult result =
-        test::run_on_terminal(with_binary({"run", "-m", model_path(), "--tokens", token_file(300), "-n", "3"}));
+    const ProcessResult result = test::run_on_terminal(
+        with_binary({"run", "-m", test::tiny_model_path(), "--tokens", token_file(300), "-n", "3"}));
     EXPECT_EQ(result.code, 0) << result.err;
     EXPECT_THAT(result.err, HasSubstr("layer 1/3"));
     EXPECT_THAT(result.err, HasSubstr("[fastkv: 300 tokens read"));
@@ -489,8 +482,7 @@ TEST(Terminal, WithoutOneThereIsNoProgress) {
 }
 
 TEST(Interrupt, DuringThePrefillLeavesNothing) {
-    const std::string folder = test::temporary_path(".dir");
-    fs::create_directory(folder);
+    const std::string folder = test::new_folder(".dir");
     const ProcessResult result =
         test::run_on_terminal(with_binary({"run", "-m", long_model_path(), "--method", "fullkv", "--tokens",
                                            token_file(100000), "--trace", folder + "/trace.json"}),
@@ -554,7 +546,7 @@ TEST(Streams, AFullDiskIsAFailure) {
 // ---- inspect ---------------------------------------------------------------------------------------------------
 
 TEST(Inspect, PrintsFactsAndCosts) {
-    const ProcessResult result = fastkv({"inspect", "-m", model_path(), "-p", "1000,2000"});
+    const ProcessResult result = fastkv({"inspect", "-m", test::tiny_model_path(), "-p", "1000,2000"});
     EXPECT_EQ(result.code, 0) << result.err;
     for (const char* part : {"architecture", "llama", "4,096 tokens", "4 query, 2 key/value, of 16", "fullkv", "fastkv",
                              "100.0 %", "0-2: 1,000 -> 1,000", "0: 1,000 -> 100; 1-2: 200 -> 100",
@@ -564,11 +556,11 @@ TEST(Inspect, PrintsFactsAndCosts) {
 }
 
 TEST(Inspect, TakesTheMethodsFlags) {
-    const ProcessResult result =
-        fastkv({"inspect", "-m", model_path(), "-p", "1000", "--budget", "64", "--tsp-len", "100", "--tsp-layer", "1"});
+    const ProcessResult result = fastkv({"inspect", "-m", test::tiny_model_path(), "-p", "1000", "--budget", "64",
+                                         "--tsp-len", "100", "--tsp-layer", "1"});
     EXPECT_EQ(result.code, 0) << result.err;
     EXPECT_THAT(result.out, HasSubstr("0-1: 1,000 -> 64; 2: 100 -> 64"));
-    EXPECT_EQ(fastkv({"inspect", "-m", model_path(), "--retain-rate", "7"}).code, 2);
+    EXPECT_EQ(fastkv({"inspect", "-m", test::tiny_model_path(), "--retain-rate", "7"}).code, 2);
 }
 
 }  // namespace

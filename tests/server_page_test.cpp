@@ -6,9 +6,7 @@
 
 #include "server/layer_report.h"
 #include "server/page.h"
-#include "server/server.h"
-#include "support/http.h"
-#include "support/tiny_model.h"
+#include "support/tiny_server.h"
 #include "text/utf8.h"
 
 namespace fastkv {
@@ -18,13 +16,9 @@ using nlohmann::json;
 using test::ask;
 using test::HttpReply;
 using test::request_text;
+using test::served_model;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-const Model& model() {
-    static const Model loaded = Model::load(test::write_tiny_model({}), {.n_threads = 1});
-    return loaded;
-}
 
 server::ServerParams params() {
     server::ServerParams params;
@@ -46,7 +40,7 @@ class Page : public ::testing::Test {
         return reply.json();
     }
 
-    server::Server server_{model(), params()};
+    server::Server server_{served_model(), params()};
 };
 
 // Characters of two, three and four bytes, each byte a token of its own.
@@ -98,9 +92,9 @@ TEST_F(Page, HasEveryFileThatItNames) {
 
 TEST_F(Page, ReportIsTheEngines) {
     const std::string prompt = long_text();
-    const auto tokens = model().tokenize(prompt, true, true);
+    const auto tokens = served_model().tokenize(prompt, true, true);
     for (const MethodInfo& method : list_methods()) {
-        Session session(model(), {.method = method.name});
+        Session session(served_model(), {.method = method.name});
         session.prefill(tokens);
         const json report = answer({{"method", method.name}, {"layers", true}}, prompt)["fastkv"];
         ASSERT_EQ(report["layers"].size(), session.layers().size()) << method.name;
@@ -121,16 +115,16 @@ TEST_F(Page, ReportIsTheEngines) {
 
 TEST_F(Page, PiecesAreThePromptsCharacters) {
     const std::string prompt = long_text();
-    const auto tokens = model().tokenize(prompt, true, true);
+    const auto tokens = served_model().tokenize(prompt, true, true);
     const json pieces = answer({{"layers", true}}, prompt)["fastkv"]["pieces"];
     ASSERT_EQ(pieces.size(), tokens.size());
     std::string text;
     for (const json& piece : pieces) text += piece.get<std::string>();
-    EXPECT_EQ(text, model().detokenize(tokens, /*special=*/true));
+    EXPECT_EQ(text, served_model().detokenize(tokens, /*special=*/true));
     EXPECT_THAT(text, HasSubstr("5 €, 🐟 alt"));
     // one that ends within a character
     const std::vector<Token> cut(tokens.begin(), tokens.begin() + 4);
-    for (const std::string& piece : server::pieces_of(model(), cut)) {
+    for (const std::string& piece : server::pieces_of(served_model(), cut)) {
         EXPECT_EQ(text::valid_utf8_prefix(piece), piece.size());
     }
 }
@@ -149,7 +143,7 @@ TEST_F(Page, StreamReportsOnceBeforeTheAnswer) {
         if (chunk.contains("fastkv") && chunk["fastkv"].contains("layers")) {
             ++n_reports;
             EXPECT_EQ(n_texts, 0);
-            EXPECT_EQ(chunk["fastkv"]["pieces"][0], model().piece(*model().bos_token(), true));
+            EXPECT_EQ(chunk["fastkv"]["pieces"][0], served_model().piece(*served_model().bos_token(), true));
         }
         n_texts += delta.value("content", "").empty() ? 0 : 1;
     }

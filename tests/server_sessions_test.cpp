@@ -2,7 +2,6 @@
 // and files survive whatever happens to the server.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <atomic>
 #include <csignal>
@@ -10,11 +9,10 @@
 #include <random>
 #include <thread>
 
-#include "server/server.h"
 #include "support/compare.h"
-#include "support/http.h"
+#include "support/file_size_limit.h"
 #include "support/process.h"
-#include "support/tiny_model.h"
+#include "support/tiny_server.h"
 #include "text/utf8.h"
 
 namespace fastkv {
@@ -27,26 +25,11 @@ using server::ServerParams;
 using test::ask;
 using test::HttpReply;
 using test::request_text;
+using test::served_model;
 using ::testing::HasSubstr;
 
-const std::string& model_path() {
-    static const std::string path = test::write_tiny_model({});
-    return path;
-}
-
-const Model& model() {
-    static const Model loaded = Model::load(model_path(), {.n_threads = 1});
-    return loaded;
-}
-
-std::string new_folder() {
-    const std::string folder = test::temporary_path(".sessions");
-    fs::create_directory(folder);
-    return folder;
-}
-
 std::vector<Token> some_tokens(int n, uint32_t seed = 1) {
-    return test::random_tokens(model().hparams().n_vocab, n, seed);
+    return test::random_tokens(served_model().hparams().n_vocab, n, seed);
 }
 
 std::vector<Token> operator+(std::vector<Token> a, const std::vector<Token>& b) {
@@ -55,10 +38,7 @@ std::vector<Token> operator+(std::vector<Token> a, const std::vector<Token>& b) 
 }
 
 ServerParams params_with(const server::StoreParams& store) {
-    ServerParams params;
-    params.port = 0;
-    params.alias = "tiny";
-    params.defaults.n_predict = 8;
+    ServerParams params = test::server_params();
     params.store = store;
     return params;
 }
@@ -66,7 +46,7 @@ ServerParams params_with(const server::StoreParams& store) {
 /// A server and what tests ask of it.
 class Client {
   public:
-    explicit Client(const server::StoreParams& store = {}) : server_(model(), params_with(store)) {}
+    explicit Client(const server::StoreParams& store = {}) : server_(served_model(), params_with(store)) {}
 
     HttpReply post(const std::string& path, const json& body) {
         return ask(server_.port(), request_text("POST", path, body.dump()));
@@ -80,11 +60,7 @@ class Client {
     json complete(const std::vector<Token>& prompt, const std::string& method = "fastkv") {
         return complete({{"prompt", prompt}, {"max_tokens", 12}, {"fastkv", {{"method", method}}}});
     }
-    double metric(const std::string& name) {
-        const std::string metrics = ask(server_.port(), request_text("GET", "/metrics")).body;
-        const size_t at = metrics.find("\nfastkv:" + name + " ");
-        return at == std::string::npos ? -1 : std::stod(metrics.substr(at + 9 + name.size()));
-    }
+    double metric(const std::string& name) { return test::metric(server_.port(), name); }
 
   private:
     Server server_;
@@ -100,8 +76,8 @@ std::vector<Token> answer(Session& session, int n) {
     for (int i = 0; i < n; ++i) {
         if (i > 0) session.decode(tokens.back());
         std::vector<float> logits(session.logits().begin(), session.logits().end());
-        for (Token t = 0; t < model().hparams().n_vocab; ++t) {
-            if (model().is_end_of_generation(t)) logits[size_t(t)] = -INFINITY;  // ignore_eos
+        for (Token t = 0; t < served_model().hparams().n_vocab; ++t) {
+            if (served_model().is_end_of_generation(t)) logits[size_t(t)] = -INFINITY;  // ignore_eos
         }
         tokens.push_back(test::best(logits));
     }
@@ -111,7 +87,7 @@ std::vector<Token> answer(Session& session, int n) {
 std::string as_text(const std::vector<Token>& tokens) {
     text::Utf8Stream utf8;
     std::string text;
-    for (const Token token : tokens) text += utf8.push(model().piece(token));
+    for (const Token token : tokens) text += utf8.push(served_model().piece(token));
     return text + utf8.finish();
 }
 
@@ -123,7 +99,7 @@ TEST(Sessions, AConversationGoesOnFromItsCache) {
     Client client;
     for (const char* method : methods) {
         const auto prompt = some_tokens(300, 1);
-        Session session(model(), {.method = method});
+        Session session(served_model(), {.method = method});
         session.prefill(prompt);
         const std::vector<Token> first = answer(session, 12);
         EXPECT_EQ(text_of(client.complete(prompt, method)), as_text(first)) << method;
@@ -156,7 +132,7 @@ TEST(Sessions, AnotherContinuationGoesBackToWhereTheyPart) {
     Client client;
     const auto prompt = some_tokens(200);
     client.complete(prompt);
-    Session session(model(), {});
+    Session session(served_model(), {});
     session.prefill(prompt);
     const auto other = some_tokens(20, 7);
     session.extend(other);
@@ -226,9 +202,10 @@ TEST(Sessions, QuestionsOnADocumentReadItOnce) {
     EXPECT_EQ(cached(ask_about("What does line 7 say?", "another name")), 0);
     // as the engine does it
     const std::vector<ChatMessage> messages = {{"user", document}, {"user", "What does line 7 say?"}};
-    const auto prompt = model().tokenize(model().chat_prompt(messages), true, true);
-    const auto before = model().tokenize(model().chat_prompt(std::span(messages).first(1), false), true, true);
-    Session session(model(), {.method = "fastkv", .score = ScoreBy::expected});
+    const auto prompt = served_model().tokenize(served_model().chat_prompt(messages), true, true);
+    const auto before =
+        served_model().tokenize(served_model().chat_prompt(std::span(messages).first(1), false), true, true);
+    Session session(served_model(), {.method = "fastkv", .score = ScoreBy::expected});
     session.prefill(before);
     session.extend(std::span(prompt).subspan(before.size()));
     EXPECT_EQ(second["choices"][0]["message"]["content"], as_text(answer(session, 6)));
@@ -259,7 +236,7 @@ TEST(Sessions, TheOldestLeaveMemoryWhereTheBudgetEnds) {
 }
 
 TEST(Sessions, WithAFolderTheyLeaveForFilesAndComeBack) {
-    const std::string folder = new_folder();
+    const std::string folder = test::new_folder(".sessions");
     {
         Client client({.memory_bytes = 400 << 10, .folder = folder});
         for (uint32_t i = 0; i < 4; ++i) client.complete(some_tokens(500, i), "fullkv");
@@ -278,7 +255,7 @@ TEST(Sessions, WithAFolderTheyLeaveForFilesAndComeBack) {
 }
 
 TEST(Sessions, FilesOfSpilledSessionsAreBoundedToo) {
-    const std::string folder = new_folder();
+    const std::string folder = test::new_folder(".sessions");
     Client client({.memory_bytes = 1, .folder = folder, .disk_bytes = 700 << 10});
     for (uint32_t i = 0; i < 8; ++i) {
         client.complete(some_tokens(500, i), "fullkv");
@@ -293,7 +270,7 @@ TEST(Sessions, FilesOfSpilledSessionsAreBoundedToo) {
 }
 
 TEST(Sessions, ADamagedFileIsPassedOver) {
-    const std::string folder = new_folder();
+    const std::string folder = test::new_folder(".sessions");
     { Client({.folder = folder}).complete(some_tokens(300)); }
     const fs::path path = fs::directory_iterator(folder + "/.spilled")->path();
     std::string content = test::read_file(path);
@@ -309,7 +286,7 @@ TEST(Sessions, ADamagedFileIsPassedOver) {
 }
 
 TEST(Slots, SaveRestoreAndEraseASession) {
-    const std::string folder = new_folder();
+    const std::string folder = test::new_folder(".sessions");
     const json file = {{"filename", "mine.session"}};
     {
         Client client({.folder = folder});
@@ -335,7 +312,7 @@ TEST(Slots, SaveRestoreAndEraseASession) {
 }
 
 TEST(Slots, NoNameLeavesTheFolder) {
-    const std::string folder = new_folder();
+    const std::string folder = test::new_folder(".sessions");
     Client client({.folder = folder + "/sessions"});
     client.complete(some_tokens(50));
     for (const std::string name :
@@ -358,17 +335,13 @@ TEST(Slots, NoNameLeavesTheFolder) {
 }
 
 TEST(Slots, AFullDiskIsAnError) {
-    const std::string folder = new_folder();
+    const std::string folder = test::new_folder(".sessions");
     Client client({.folder = folder});
     client.complete(some_tokens(500), "fullkv");
-    rlimit before{};
-    getrlimit(RLIMIT_FSIZE, &before);
-    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit small{20000, before.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &small);
-    const HttpReply reply = client.post("/slots/0?action=save", {{"filename", "one"}});
-    setrlimit(RLIMIT_FSIZE, &before);
-    std::signal(SIGXFSZ, handler);
+    const HttpReply reply = [&] {
+        const test::FileSizeLimit full(20000);
+        return client.post("/slots/0?action=save", {{"filename", "one"}});
+    }();
     EXPECT_EQ(reply.status, 503);
     EXPECT_THAT(reply.body, HasSubstr("cannot write"));
     for (const auto& file : fs::directory_iterator(folder)) {
@@ -389,8 +362,8 @@ class Mortal {
         if (pid_ == 0) {
             const int fd = open(err.c_str(), O_WRONLY);
             dup2(fd, 2);
-            execl(FASTKV_COMMAND, FASTKV_COMMAND, "serve", "-m", model_path().c_str(), "-t", "1", "--port", "0",
-                  "--session-dir", folder.c_str(), nullptr);
+            execl(FASTKV_COMMAND, FASTKV_COMMAND, "serve", "-m", test::tiny_model_path().c_str(), "-t", "1", "--port",
+                  "0", "--session-dir", folder.c_str(), nullptr);
             _exit(127);
         }
         const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -418,7 +391,7 @@ class Mortal {
 };
 
 TEST(ServeCommand, KilledWhileItSavesLosesNothingThatItConfirmed) {
-    const std::string folder = new_folder();
+    const std::string folder = test::new_folder(".sessions");
     std::mt19937 random(1);
     std::vector<std::string> confirmed;
     std::mutex mutex;
@@ -455,7 +428,7 @@ TEST(ServeCommand, KilledWhileItSavesLosesNothingThatItConfirmed) {
         ASSERT_FALSE(confirmed.empty());
     }
     for (const std::string& name : confirmed) {
-        EXPECT_EQ(Session::load(model(), folder + "/" + name).tokens().size(), 3001u) << name;
+        EXPECT_EQ(Session::load(served_model(), folder + "/" + name).tokens().size(), 3001u) << name;
     }
     EXPECT_GE(confirmed.size(), 50u);
     Client client({.folder = folder});
@@ -464,13 +437,13 @@ TEST(ServeCommand, KilledWhileItSavesLosesNothingThatItConfirmed) {
 
 TEST(ServeCommand, RefusesFoldersAndSizesThatCannotBe) {
     const auto run = [](std::vector<std::string> arguments) {
-        std::vector<std::string> command = {FASTKV_COMMAND, "serve", "-m", model_path(), "--port", "0"};
+        std::vector<std::string> command = {FASTKV_COMMAND, "serve", "-m", test::tiny_model_path(), "--port", "0"};
         command.insert(command.end(), arguments.begin(), arguments.end());
         return test::run_process(command);
     };
     EXPECT_EQ(run({"--cache-mem", "much"}).code, 2);
     EXPECT_EQ(run({"--cache-mem", "-5"}).code, 2);
-    const auto file = run({"--session-dir", model_path()});
+    const auto file = run({"--session-dir", test::tiny_model_path()});
     EXPECT_EQ(file.code, 1);
     EXPECT_THAT(file.err, HasSubstr("--session-dir"));
 }

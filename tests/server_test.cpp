@@ -1,6 +1,4 @@
 // fastkv serve over real connections to a tiny model: answers, errors, limits, and clients that go away.
-#include "server/server.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,9 +10,8 @@
 #include <thread>
 
 #include "server/stop_strings.h"
-#include "support/http.h"
 #include "support/process.h"
-#include "support/tiny_model.h"
+#include "support/tiny_server.h"
 #include "text/utf8.h"
 
 namespace fastkv {
@@ -27,30 +24,18 @@ using server::StopStrings;
 using test::ask;
 using test::HttpReply;
 using test::request_text;
+using test::served_model;
 using ::testing::HasSubstr;
 
-const std::string& model_path() {
-    static const std::string path = test::write_tiny_model({});
-    return path;
-}
-
-const Model& model() {
-    static const Model loaded = Model::load(model_path(), {.n_threads = 1});
-    return loaded;
-}
-
 ServerParams params_with(std::vector<std::string> keys = {}) {
-    ServerParams params;
-    params.port = 0;
-    params.alias = "tiny";
+    ServerParams params = test::server_params();
     params.api_keys = std::move(keys);
-    params.defaults.n_predict = 8;
     return params;
 }
 
 class Serving : public ::testing::Test {
   protected:
-    explicit Serving(const ServerParams& params = params_with()) : server_(model(), params) {}
+    explicit Serving(const ServerParams& params = params_with()) : server_(served_model(), params) {}
 
     HttpReply get(const std::string& path) { return ask(server_.port(), request_text("GET", path)); }
     HttpReply post(const std::string& path, const std::string& body, const std::string& headers = "") {
@@ -61,11 +46,7 @@ class Serving : public ::testing::Test {
         EXPECT_EQ(reply.status, 200) << reply.body;
         return reply.json();
     }
-    double metric(const std::string& name) {
-        const std::string metrics = get("/metrics").body;
-        const size_t at = metrics.find("\nfastkv:" + name + " ");
-        return at == std::string::npos ? -1 : std::stod(metrics.substr(at + 9 + name.size()));
-    }
+    double metric(const std::string& name) { return test::metric(server_.port(), name); }
     /// Waits until a metric has a value; a server that never gets there fails the test.
     void await_metric(const std::string& name, double value) {
         const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -92,14 +73,14 @@ std::vector<Token> some_tokens(int n, int seed = 1) {
 
 /// What the engine itself answers.
 std::string answer_of(const MethodParams& method, const std::vector<Token>& prompt, int n) {
-    Session session(model(), method);
-    Sampler sampler(model(), {});
+    Session session(served_model(), method);
+    Sampler sampler(served_model(), {});
     session.prefill(prompt);
     std::string text;
     for (int i = 0; i < n; ++i) {
         const Token token = sampler.sample(session.logits());
-        if (model().is_end_of_generation(token)) break;
-        text += model().piece(token);
+        if (served_model().is_end_of_generation(token)) break;
+        text += served_model().piece(token);
         session.decode(token);
     }
     return text;
@@ -218,9 +199,9 @@ TEST_F(Serving, EchoWithLogprobsScoresThePrompt) {
     EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
     EXPECT_EQ(reply["fastkv"]["method"], "fullkv");
 
-    Session session(model(), {.method = "fullkv"}, {.all_logits = true});
+    Session session(served_model(), {.method = "fullkv"}, {.all_logits = true});
     session.prefill(prompt);
-    const size_t n_vocab = size_t(model().hparams().n_vocab);
+    const size_t n_vocab = size_t(served_model().hparams().n_vocab);
     for (size_t i = 1; i < prompt.size(); ++i) {
         const auto row = session.all_logits().subspan((i - 1) * n_vocab, n_vocab);
         double sum = 0;
@@ -235,7 +216,7 @@ TEST_F(Serving, EchoWithLogprobsScoresThePrompt) {
     }
     const json none = complete({{"prompt", prompt}, {"max_tokens", 0}, {"logprobs", 0}, {"echo", true}});
     EXPECT_EQ(none["choices"][0]["logprobs"]["tokens"].size(), 200u);
-    EXPECT_EQ(none["choices"][0]["text"], as_utf8(model().detokenize(prompt, true)));
+    EXPECT_EQ(none["choices"][0]["text"], as_utf8(served_model().detokenize(prompt, true)));
     refused({{"prompt", prompt}, {"logprobs", 1}, {"echo", true}, {"fastkv", {{"method", "snapkv"}}}});
 }
 
@@ -255,16 +236,16 @@ TEST_F(Serving, LogprobsOfAnAnswerComeWithItsTokens) {
 // ---- the other endpoints ----------------------------------------------------------------------------------------
 
 TEST_F(Serving, TokenizesBothBodies) {
-    const auto tokens = model().tokenize("some text", false, true);
+    const auto tokens = served_model().tokenize("some text", false, true);
     EXPECT_EQ(post("/tokenize", R"({"content": "some text"})").json()["tokens"], json(tokens));
     EXPECT_EQ(post("/tokenize", R"({"prompt": "some text", "add_special_tokens": false})").json()["tokens"],
               json(tokens));
     EXPECT_EQ(post("/tokenize", R"({"prompt": "some text"})").json()["tokens"],
-              json(model().tokenize("some text", true, true)));
+              json(served_model().tokenize("some text", true, true)));
     const json text = post("/detokenize", json{{"tokens", tokens}}.dump()).json();
-    EXPECT_EQ(text["content"], model().detokenize(tokens, true));
+    EXPECT_EQ(text["content"], served_model().detokenize(tokens, true));
     EXPECT_EQ(text["prompt"], text["content"]);
-    EXPECT_EQ(get("/tokenizer_info").json()["eos_token"], model().piece(*model().eos_token(), true));
+    EXPECT_EQ(get("/tokenizer_info").json()["eos_token"], served_model().piece(*served_model().eos_token(), true));
 }
 
 TEST_F(Serving, SaysWhatItIs) {
@@ -567,7 +548,8 @@ TEST(ServeCommand, EndsWhatHasBegunOnSigterm) {
     const std::string err_path = test::temporary_path(".err");
     test::write_file(err_path, "");
     const auto result = test::run_process(
-        {"/bin/sh", "-c", "exec " FASTKV_COMMAND " serve -m " + model_path() + " -t 1 --port 0 2> " + err_path},
+        {"/bin/sh", "-c",
+         "exec " FASTKV_COMMAND " serve -m " + test::tiny_model_path() + " -t 1 --port 0 2> " + err_path},
         {.watch = [&](pid_t pid, const std::string&) {
             const std::string err = test::read_file(err_path);
             const size_t at = err.find("127.0.0.1:");
@@ -592,7 +574,7 @@ TEST(ServeCommand, EndsWhatHasBegunOnSigterm) {
 
 TEST(ServeCommand, RefusesWhatCannotBe) {
     const auto run = [](std::vector<std::string> arguments) {
-        std::vector<std::string> command = {FASTKV_COMMAND, "serve", "-m", model_path()};
+        std::vector<std::string> command = {FASTKV_COMMAND, "serve", "-m", test::tiny_model_path()};
         command.insert(command.end(), arguments.begin(), arguments.end());
         return test::run_process(command);
     };
@@ -603,7 +585,7 @@ TEST(ServeCommand, RefusesWhatCannotBe) {
     const auto file = run({"--api-key-file", "/nowhere/keys"});
     EXPECT_EQ(file.code, 1);
     EXPECT_THAT(file.err, HasSubstr("/nowhere/keys"));
-    const Server taken(model(), params_with());
+    const Server taken(served_model(), params_with());
     const auto busy = run({"--port", std::to_string(taken.port())});
     EXPECT_EQ(busy.code, 1);
     EXPECT_THAT(busy.err, HasSubstr("cannot listen"));

@@ -2,7 +2,6 @@
 // was written is refused.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "engine/session_file.h"
 #include "fastkv/fastkv.h"
 #include "support/compare.h"
+#include "support/file_size_limit.h"
 #include "support/tiny_model.h"
 #include "support/variants.h"
 
@@ -23,14 +23,11 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::best;
+using test::random_tokens;
 using test::TinyModel;
 using test::Variant;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-std::vector<Token> random_tokens(const Model& model, int count, uint32_t seed = 1) {
-    return test::random_tokens(model.hparams().n_vocab, count, seed);
-}
 
 std::string message_of(const std::function<void()>& call) {
     try {
@@ -40,13 +37,6 @@ std::string message_of(const std::function<void()>& call) {
         return error.what();
     }
     return "";
-}
-
-/// A new empty folder.
-std::string new_folder() {
-    const std::string folder = test::temporary_path(".sessions");
-    fs::create_directory(folder);
-    return folder;
 }
 
 std::vector<float> logits_of(const Session& session) { return {session.logits().begin(), session.logits().end()}; }
@@ -211,7 +201,7 @@ TEST(Rewinding, ACacheThatWasCutAgainGoesBackToThere) {
 }
 
 TEST(SessionFile, SaysWhatItHolds) {
-    const std::string path = new_folder() + "/one";
+    const std::string path = test::new_folder(".sessions") + "/one";
     const Session session = read_session({.method = "snapkv", .retain_rate = 0.3});
     session.save(path, "a note");
     const SessionFileInfo info = inspect_session(path);
@@ -226,7 +216,7 @@ TEST(SessionFile, SaysWhatItHolds) {
 // ---- what is refused --------------------------------------------------------------------------------------------
 
 TEST(SessionFile, OfSomethingElseIsRefusedWithTheReason) {
-    const std::string folder = new_folder(), path = folder + "/one";
+    const std::string folder = test::new_folder(".sessions"), path = folder + "/one";
     read_session().save(path);
     const auto reason = [&](const Model& other, const SessionParams& params = {}) {
         return message_of([&] { Session::load(other, path, params); });
@@ -255,7 +245,7 @@ TEST(SessionFile, OfSomethingElseIsRefusedWithTheReason) {
 }
 
 TEST(SessionFile, DamagedAnywhereIsRefused) {
-    const std::string path = new_folder() + "/one";
+    const std::string path = test::new_folder(".sessions") + "/one";
     std::mt19937 random(1);
     for (const char* method : {"fastkv", "h2o", "pyramidinfer"}) {
         read_session({.method = method}).save(path);
@@ -281,7 +271,7 @@ TEST(SessionFile, DamagedAnywhereIsRefused) {
 
 // What somebody has made on purpose may be any session, but must be one, or refused.
 TEST(SessionFile, WithRightChecksumsButWrongContentsDoesNoHarm) {
-    const std::string path = new_folder() + "/one";
+    const std::string path = test::new_folder(".sessions") + "/one";
     std::mt19937 random(1);
     int n_accepted = 0, n_refused = 0;
     for (const Variant& variant : test::variants()) {
@@ -318,32 +308,13 @@ TEST(SessionFile, WithRightChecksumsButWrongContentsDoesNoHarm) {
     EXPECT_GT(n_refused, 50);
 }
 
-/// Files may not grow past `bytes` while it lives: what a full disk does.
-class FileSizeLimit {
-  public:
-    explicit FileSizeLimit(rlim_t bytes) {
-        getrlimit(RLIMIT_FSIZE, &before_);
-        handler_ = std::signal(SIGXFSZ, SIG_IGN);
-        const rlimit limit{bytes, before_.rlim_max};
-        setrlimit(RLIMIT_FSIZE, &limit);
-    }
-    ~FileSizeLimit() {
-        setrlimit(RLIMIT_FSIZE, &before_);
-        std::signal(SIGXFSZ, handler_);
-    }
-
-  private:
-    rlimit before_{};
-    void (*handler_)(int) = SIG_DFL;
-};
-
 TEST(SessionFile, ThatCannotBeWrittenLeavesTheOldOne) {
-    const std::string folder = new_folder(), path = folder + "/one";
+    const std::string folder = test::new_folder(".sessions"), path = folder + "/one";
     const Session small = read_session({}, 30), large = read_session({.method = "fullkv"}, 1000);
     small.save(path);
     const std::string before = test::read_file(path);
     {
-        const FileSizeLimit limit(before.size() + 1000);
+        const test::FileSizeLimit limit(before.size() + 1000);
         EXPECT_THAT(message_of([&] { large.save(path); }), AllOf(HasSubstr(path), HasSubstr("too large")));
     }
     EXPECT_EQ(test::read_file(path), before);

@@ -16,11 +16,8 @@ namespace {
 using test::best;
 using test::largest_difference;
 using test::overlap;
+using test::random_tokens;
 using test::TinyModel;
-
-std::vector<Token> random_tokens(const Model& model, int count, uint32_t seed = 1) {
-    return test::random_tokens(model.hparams().n_vocab, count, seed);
-}
 
 Model load(const std::string& path, Compute compute = Compute::f32, Ops ops = Ops::automatic, int n_threads = 2) {
     ModelParams params;

@@ -186,8 +186,7 @@ Plan make_plan(const BenchOptions& options) {
     plan.params.session.cache_type_v = options.model.cache_type_v;
     plan.params.tokens = test_tokens(options, model, plan.rows);
     plan.params.warmup = !options.no_warmup;
-    plan.facts = {options.model.path, model_hash(options.model.path), model.hparams(), model.params(),
-                  bench::cpu_name()};
+    plan.facts = {options.model.path, model.hash(), model.hparams(), model.params(), bench::cpu_name()};
     return plan;
 }
 

@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "bench/statistics.h"
 #include "cli/text.h"
 #include "text/json.h"
+#include "text/words.h"
 
 namespace fastkv::cli {
 
@@ -93,12 +95,6 @@ void print_jsonl(const std::vector<Json>& rows) {
     for (const Json& row : rows) std::printf("%s\n", text::json_text(row, -1).c_str());
 }
 
-std::string joined(const std::vector<std::string>& cells) {
-    std::string line;
-    for (const std::string& cell : cells) (line += line.empty() ? "" : ",") += cell;
-    return line;
-}
-
 // RFC 4180. Lists are joined by spaces, parameters are name=value; null is empty.
 std::string csv_text(const Json& value) {
     if (value.is_null()) return "";
@@ -112,19 +108,18 @@ std::string csv_text(const Json& value) {
             text += item.is_string() ? item.get<std::string>() : text::json_text(item, -1);
         }
     }
-    for (size_t at = 0; (at = text.find('"', at)) != std::string::npos; at += 2) text.insert(at, 1, '"');
-    return '"' + text + '"';
+    return '"' + text::replaced(std::move(text), "\"", "\"\"") + '"';
 }
 
 void print_csv(const std::vector<Json>& rows) {
     if (rows.empty()) return;
     std::vector<std::string> cells;
     for (const auto& [name, value] : rows.front().items()) cells.push_back(name);
-    std::printf("%s\n", joined(cells).c_str());
+    std::printf("%s\n", text::join(cells, ",").c_str());
     for (const Json& row : rows) {
         cells.clear();
         for (const auto& [name, value] : row.items()) cells.push_back(csv_text(value));
-        std::printf("%s\n", joined(cells).c_str());
+        std::printf("%s\n", text::join(cells, ",").c_str());
     }
 }
 

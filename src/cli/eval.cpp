@@ -29,7 +29,7 @@ other settings of the model or the evaluation are refused.)";
 Json identity(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
               const EvalProtocol& protocol) {
     Json settings;
-    settings["model_hash"] = model_hash(options.model.path);
+    settings["model_hash"] = model.hash();
     settings["compute"] = compute_name(model.params().compute);
     settings["ops"] = ops_name(model.params().ops);
     settings["cache_type_k"] = cache_type_name(options.model.cache_type_k);

@@ -9,6 +9,7 @@
 
 #include "cli/number_list.h"
 #include "methods/values.h"
+#include "text/words.h"
 
 namespace fastkv::cli {
 
@@ -151,9 +152,7 @@ std::string command_line(int argc, char** argv) {
             return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("-_./:=,+@%", c);
         };
         if (argument.empty() || !std::all_of(argument.begin(), argument.end(), harmless)) {
-            for (size_t at = 0; (at = argument.find('\'', at)) != std::string::npos; at += 4)
-                argument.replace(at, 1, "'\\''");
-            argument = "'" + argument + "'";
+            argument = "'" + text::replaced(argument, "'", "'\\''") + "'";
         }
         line.append(i > 0 ? " " : "").append(argument);
     }

@@ -16,10 +16,9 @@ constexpr int filler_sentences = 4000;  // about 50,000 tokens; longer prompts r
 
 // What an answer depends on beside prompt and method.
 std::string engine_text(const TuneOptions& options, const Model& model) {
-    return model_hash(options.model.path) + format(" %s %s cache %d/%d%s", compute_name(model.params().compute).c_str(),
-                                                   ops_name(model.params().ops).c_str(),
-                                                   int(options.model.cache_type_k), int(options.model.cache_type_v),
-                                                   options.raw ? " raw" : "");
+    return model.hash() + format(" %s %s cache %d/%d%s", compute_name(model.params().compute).c_str(),
+                                 ops_name(model.params().ops).c_str(), int(options.model.cache_type_k),
+                                 int(options.model.cache_type_v), options.raw ? " raw" : "");
 }
 
 tune::AskerParams asker_params(const TuneOptions& options) {

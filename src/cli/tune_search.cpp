@@ -269,7 +269,7 @@ tune::Tuned tuned_from(const TuneOptions& options, const Found& found) {
 }
 
 std::string store(const TuneOptions& options, const Bench& bench, const Found& found) {
-    const std::string path = tune::tuned_path(model_hash(options.model.path));
+    const std::string path = tune::tuned_path(bench.model().hash());
     if (path.empty()) fail("neither XDG_CONFIG_HOME nor HOME is set: there is no place for the choice (--no-store)");
     std::error_code error;
     const auto folder = std::filesystem::path(path).parent_path();

@@ -30,10 +30,6 @@ void expand_slab(const SlabTask& task, std::vector<float>& scratch) {
     task.packed->pack_slab(task.slab, float_rows(task.weight, first, count, scratch));
 }
 
-}  // namespace
-
-namespace {
-
 std::optional<kernels::BlockType> block_type(ggml_type type) {
     switch (type) {
         case GGML_TYPE_Q4_0: return kernels::BlockType::q4_0;
@@ -43,10 +39,6 @@ std::optional<kernels::BlockType> block_type(ggml_type type) {
         default: return std::nullopt;
     }
 }
-
-}  // namespace
-
-namespace {
 
 kernels::PackedWeights new_memory(kernels::GemmType type, const Linear& linear) {
     return {type, int(linear.weight->ne[1]), int(linear.weight->ne[0]), linear.reads_hidden};

@@ -21,17 +21,12 @@ SessionParams params_to_resume(SessionParams params, int n_predict) {
     return params;
 }
 
-CacheType cache_type(ggml_type type) {
-    if (type == GGML_TYPE_F32) return CacheType::f32;
-    return type == GGML_TYPE_Q8_0 ? CacheType::q8_0 : CacheType::f16;
-}
-
 }  // namespace
 
 SessionState Session::Impl::state() const {
     SessionState state{.method = params,
-                       .type_k = cache_type(types.k),
-                       .type_v = cache_type(types.v),
+                       .type_k = resolve_cache_type(session.cache_type_k, params, model),
+                       .type_v = resolve_cache_type(session.cache_type_v, params, model),
                        .tokens = tokens,
                        .n_prompt = n_prompt,
                        .n_past = n_past,
@@ -133,7 +128,10 @@ Session Session::from_bytes(const Model& model, std::span<const std::byte> bytes
     try {
         Session session(model, state.method, params_to_resume(params, params.n_predict));
         const KvTypes& types = session.impl_->types;
-        if (cache_type(types.k) != state.type_k || cache_type(types.v) != state.type_v) {
+        const auto differs = [&](CacheType given, CacheType saved) {
+            return resolve_cache_type(given, state.method, model) != saved;
+        };
+        if (differs(params.cache_type_k, state.type_k) || differs(params.cache_type_v, state.type_v)) {
             refuse(std::string("its cache types are other than asked for, ") + ggml_type_name(types.k) + " and " +
                    ggml_type_name(types.v) + " (-ctk, -ctv)");
         }

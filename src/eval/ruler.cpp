@@ -107,12 +107,6 @@ std::vector<int> sample_numbers(int n, int below, Random& random) {
     return numbers;
 }
 
-std::string join(const std::vector<std::string>& parts, const std::string& between) {
-    std::string text;
-    for (size_t i = 0; i < parts.size(); ++i) text.append(i > 0 ? between : "").append(parts[i]);
-    return text;
-}
-
 Essays essays_of(std::string_view text) {
     constexpr size_t shortest = 3;
     Essays essays;

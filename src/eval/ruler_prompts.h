@@ -9,6 +9,7 @@
 
 #include "eval/random.h"
 #include "eval/ruler_fit.h"
+#include "text/words.h"
 
 namespace fastkv::eval {
 
@@ -78,6 +79,6 @@ void shuffle(std::vector<T>& items, Random& random) {
 /// `n` different numbers below `below`, in random order.
 std::vector<int> sample_numbers(int n, int below, Random& random);
 
-std::string join(const std::vector<std::string>& parts, const std::string& between);
+using text::join;
 
 }  // namespace fastkv::eval

@@ -131,9 +131,6 @@ void pack_operand(int n, int k, OperandOrder order, const void* source, size_t r
 
 namespace {
 
-/// Keeps the compiler from moving ordinary loads and stores across: it does not know what tile instructions touch.
-inline void memory_barrier() { asm volatile("" ::: "memory"); }
-
 /// 32 columns of C, for 32 rows (two tiles below each other) or 16: the four products of a step of k use two tiles of A
 /// and two of B, so that loads take half of the time of the products.
 template <bool two_rows>

@@ -17,6 +17,9 @@ class Tiles {
     Tiles& operator=(const Tiles&) = delete;
 };
 
+/// Keeps the compiler from moving ordinary loads and stores across: it does not know what tile instructions touch.
+inline void memory_barrier() { asm volatile("" ::: "memory"); }
+
 /// As the functions of product.h, for bf16. Packed operands lie tile by tile:
 /// [n / 64][k / 32][64 / 16 tiles][16 pairs of k][16 columns][2]: units of 64 columns, or of any 32 values of k for 64
 /// columns, may be strung together or cut off.

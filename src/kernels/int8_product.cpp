@@ -124,9 +124,6 @@ FASTKV_VNNI inline void store_scaled(__m512i left, __m512i right, float a, const
     _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(y, scale, before_y));
 }
 
-/// Keeps the compiler from moving ordinary loads and stores across: it does not know what tile instructions touch.
-inline void memory_barrier() { asm volatile("" ::: "memory"); }
-
 /// Sums of 32 columns and 32 rows (or 16) on tiles: the next block's products run while this one's sums are scaled.
 template <bool two_rows>
 FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8_t* b, int32_t* sums) {
@@ -148,14 +145,14 @@ FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8
         if constexpr (two_rows) _tile_dpbssd(3, 5, 7);
     }
     constexpr size_t row_bytes = block * sizeof(int32_t);
-    memory_barrier();
+    amx::memory_barrier();
     _tile_stored(0, sums, row_bytes);
     _tile_stored(1, sums + tile_rows, row_bytes);
     if constexpr (two_rows) {
         _tile_stored(2, sums + tile_rows * block, row_bytes);
         _tile_stored(3, sums + tile_rows * block + tile_rows, row_bytes);
     }
-    memory_barrier();
+    amx::memory_barrier();
 }
 
 /// 32 columns of up to 32 rows of C.

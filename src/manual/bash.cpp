@@ -36,7 +36,7 @@ complete -F _fastkv fastkv
 
 /// What a shell does for a value of this kind, as a line of bash.
 std::string action_of(const Flag& flag) {
-    const std::string words = joined(flag.words);
+    const std::string words = join(flag.words, " ");
     const std::string names = "compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen ";
     switch (flag.kind) {
         case ValueKind::none: return "";
@@ -93,7 +93,7 @@ std::string bash_completion(const Command& command) {
         std::vector<std::string> flags;
         for (const Flag& flag : at->flags()) flags.insert(flags.end(), flag.names.begin(), flag.names.end());
         offers += "        '" + at->full_name() + "')\n            commands='" + names_of(*at) +
-                  "'\n            flags='" + joined(flags) + "' ;;\n";
+                  "'\n            flags='" + join(flags, " ") + "' ;;\n";
     }
     return head + ways + "        esac\n    done\n    case $command:$prev in\n" + values +
            "    esac\n    case $command in\n" + offers + tail;

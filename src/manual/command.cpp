@@ -80,7 +80,7 @@ std::string usage_of(const CLI::App& app) {
 
 }  // namespace
 
-std::string Command::full_name(const std::string& separator) const { return joined(name, separator); }
+std::string Command::full_name(const std::string& separator) const { return join(name, separator); }
 
 std::vector<Flag> Command::flags() const {
     std::vector<Flag> all;
@@ -114,18 +114,5 @@ std::vector<const Command*> all_commands(const Command& command) {
 }
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
-
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
-        text.replace(at, from.size(), to);
-    }
-    return text;
-}
-
-std::string joined(const std::vector<std::string>& words, const std::string& separator) {
-    std::string text;
-    for (const std::string& word : words) text.append(text.empty() ? "" : separator).append(word);
-    return text;
-}
 
 }  // namespace fastkv::manual

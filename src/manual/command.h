@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "text/words.h"
+
 namespace fastkv::manual {
 
 /// What a value may be, as far as a shell can help with it.
@@ -55,10 +57,7 @@ std::vector<const Command*> all_commands(const Command& command);
 /// The first line of a help text.
 std::string first_line(const std::string& text);
 
-/// `text` with every `from` in it replaced.
-std::string replaced(std::string text, const std::string& from, const std::string& to);
-
-/// `words` with `separator` between them.
-std::string joined(const std::vector<std::string>& words, const std::string& separator = " ");
+using text::join;
+using text::replaced;
 
 }  // namespace fastkv::manual

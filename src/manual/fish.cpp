@@ -15,19 +15,19 @@ std::string condition_of(const Command& command) {
     std::vector<std::string> below;
     for (const Command& next : command.subcommands) below.push_back(next.name.back());
     if (below.empty()) return condition;
-    return condition + (condition.empty() ? "not " : "; and not ") + "__fish_seen_subcommand_from " + joined(below);
+    return condition + (condition.empty() ? "not " : "; and not ") + "__fish_seen_subcommand_from " + join(below, " ");
 }
 
 /// -r: a value follows; -x: and it is no file; -F: it is one.
 std::string value_of(const Flag& flag) {
-    const std::string words = quoted(joined(flag.words));
+    const std::string words = quoted(join(flag.words, " "));
     switch (flag.kind) {
         case ValueKind::none: return "";
         case ValueKind::file: return " -r -F";
         case ValueKind::folder: return " -x -a '(__fish_complete_directories)'";
         case ValueKind::free: return flag.words.empty() ? " -x" : " -x -a " + words;
         case ValueKind::choice: return " -x -a " + words;
-        case ValueKind::choices: return " -x -a '(__fish_append , " + joined(flag.words) + ")'";
+        case ValueKind::choices: return " -x -a '(__fish_append , " + join(flag.words, " ") + ")'";
     }
     return "";
 }

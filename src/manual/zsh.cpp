@@ -19,8 +19,8 @@ std::string action_of(const Flag& flag) {
         case ValueKind::free:
             if (flag.words.empty()) return " ";
             [[fallthrough]];
-        case ValueKind::choice: return "(" + joined(flag.words) + ")";
-        case ValueKind::choices: return "_sequence compadd - " + joined(flag.words);
+        case ValueKind::choice: return "(" + join(flag.words, " ") + ")";
+        case ValueKind::choices: return "_sequence compadd - " + join(flag.words, " ");
     }
     return "";
 }
@@ -31,7 +31,7 @@ std::string specification(const Flag& flag) {
     if (flag.kind != ValueKind::none) text += ":" + escaped(flag.value) + ":" + action_of(flag);
     text += "'";
     if (flag.names.size() == 1) return "'" + flag.names[0] + text.substr(1);
-    return "'(" + joined(flag.names) + ")'{" + joined(flag.names, ",") + "}" + text;
+    return "'(" + join(flag.names, " ") + ")'{" + join(flag.names, ",") + "}" + text;
 }
 
 std::string function_of(const Command& command) {

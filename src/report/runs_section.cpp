@@ -6,6 +6,7 @@
 #include "report/shown.h"
 #include "text/json.h"
 #include "text/numbers.h"
+#include "text/words.h"
 
 namespace fastkv::report {
 
@@ -25,9 +26,7 @@ std::string each_once(const std::vector<Json>& values) {
         const std::string text = shown(value);
         if (!text.empty() && std::find(texts.begin(), texts.end(), text) == texts.end()) texts.push_back(text);
     }
-    std::string joined;
-    for (const std::string& text : texts) joined.append(joined.empty() ? "" : "; ").append(text);
-    return joined;
+    return text::join(texts, "; ");
 }
 
 /// Nothing where something on the way is missing or no object.

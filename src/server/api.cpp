@@ -211,7 +211,6 @@ HttpResponse Api::answer(const HttpRequest& request, Result<AnswerRequest> wante
                                                   .n_logprobs = wanted->n_logprobs,
                                                   .echo = wanted->echo,
                                                   .report_layers = wanted->report_layers,
-
                                                   .reuse = wanted->reuse && !wanted->report_layers,
                                                   .document_id = wanted->document_id,
                                                   .n_document = *n_document});

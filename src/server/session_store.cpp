@@ -240,6 +240,13 @@ void SessionStore::give_up(Entries::iterator entry) {
     entries_.erase(entry);
 }
 
+/// A session that has a file is in that alone from now on.
+void SessionStore::leave_memory(Entry& entry) {
+    in_memory_ -= entry.bytes;
+    entry.session.reset();
+    entry.bytes = file_bytes(entry.path);
+}
+
 SessionStore::Entries::iterator SessionStore::oldest_in_memory() {
     const auto found = std::find_if(entries_.rbegin(), entries_.rend(),
                                     [](const Entry& entry) { return entry.session && !entry.writing; });
@@ -251,10 +258,7 @@ SessionStore::Entries::iterator SessionStore::oldest_in_memory() {
 void SessionStore::drop_what_nothing_writes() {
     for (auto entry = entries_.end(); entry != entries_.begin() && in_memory_ > memory_limit();) {
         --entry;
-        if (!entry->session || entry->path.empty() || entry->writing) continue;
-        in_memory_ -= entry->bytes;
-        entry->session.reset();
-        entry->bytes = file_bytes(entry->path);
+        if (entry->session && !entry->path.empty() && !entry->writing) leave_memory(*entry);
     }
     constexpr uint64_t behind = uint64_t{64} << 20;  // bytes, besides as much again as is allowed
     const uint64_t most = has_folder() ? 2 * memory_limit() + behind : memory_limit();
@@ -299,17 +303,15 @@ void SessionStore::spill(std::unique_lock<std::mutex>& lock) {
         if (!written) unlink(path.c_str());
         return;
     }
-    in_memory_ -= entry->bytes;
-    entry->session.reset();
     entry->writing = false;
     if (!problem.empty()) {
         warn(problem + "; a session is lost");
-        entries_.erase(entry);
+        give_up(entry);
         return;
     }
     entry->path = path;
     entry->spilled = entry->spilled || !written;
-    entry->bytes = file_bytes(path);
+    leave_memory(*entry);
     limit_disk();
 }
 

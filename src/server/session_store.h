@@ -87,6 +87,7 @@ class SessionStore {
     uint64_t insert(Entry entry);
     void give_up_ancestors(const Entry& entry);
     void give_up(Entries::iterator entry);
+    void leave_memory(Entry& entry);
     void drop_what_nothing_writes();
     Entries::iterator find_entry(uint64_t id);
     Entries::iterator oldest_in_memory();

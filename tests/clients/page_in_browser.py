@@ -3,28 +3,22 @@
 usage: page_in_browser.py FASTKV WRITE_TINY_MODEL. Exit code 77 where no Chromium is there and none need be.
 """
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import tempfile
 import urllib.request
 
 import browser
+import serving
+from serving import check
 
 # Long enough that methods drop tokens, with characters that several tokens share.
 TEXT = "".join(f"Day {day}: the käse was €{day * 7 % 31}, the 🐟 was old.\n" for day in range(1, 41))
 QUESTION = "What was the 🐟?"
 
 
-def check(condition, what):
-    if not condition:
-        sys.exit(f"wrong: {what}")
-
-
 def ask_api(url, path, body=None):
-    request = urllib.request.Request(url + path, headers={"Authorization": "Bearer a-key"},
+    request = urllib.request.Request(url + path, headers={"Authorization": "Bearer " + serving.KEY},
                                      data=json.dumps(body).encode() if body else None)
     with urllib.request.urlopen(request, timeout=120) as response:
         return response.read().decode()
@@ -49,7 +43,7 @@ def key_is_asked_for(page, url):
     page.type("no-key")
     page.press("Enter")
     page.wait("document.getElementById('key-text').textContent.includes('does not know')")
-    page.type("a-key")
+    page.type(serving.KEY)
     page.press("Enter")
     page.wait("document.querySelectorAll('#methods input').length === 7")
     check(page.run("!document.getElementById('key-dialog').open"), "the dialog closes")
@@ -217,26 +211,15 @@ def use(page, url, folder):
     check(len(page.requests) > 10 and not strangers, f"requests to others: {strangers}")
 
 
-def serve(fastkv, model, use):
-    command = [fastkv, "serve", "-m", model, "-t", "1", "--port", "0", "--alias", "tiny", "--api-key", "a-key"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            use(re.search(r"http://\S+?:\d+", server.stderr.readline()).group() + "/")
-        finally:
-            server.send_signal(signal.SIGTERM)
-        check(server.wait(60) == 0, "the server's exit code")
-
-
 def main(fastkv, write_tiny_model):
     program = browser.find()
     if not program:
-        print("no Chromium is installed: this test needs it and does not run")
-        sys.exit(1 if os.environ.get("FASTKV_REQUIRE_SHARED") else 77)
+        serving.give_up_without("Chromium")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([write_tiny_model, folder + "/tiny.gguf"], check=True)
         page = browser.Browser(program)
         try:
-            serve(fastkv, folder + "/tiny.gguf", lambda url: use(page, url, folder))
+            with serving.serving(fastkv, write_tiny_model) as url:
+                use(page, url + "/", folder)
         finally:
             page.close()
 

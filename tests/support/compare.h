@@ -21,6 +21,10 @@ inline std::vector<Token> random_tokens(int n_vocab, int count, uint32_t seed = 
     return tokens;
 }
 
+inline std::vector<Token> random_tokens(const Model& model, int count, uint32_t seed = 1) {
+    return random_tokens(model.hparams().n_vocab, count, seed);
+}
+
 inline double largest_difference(std::span<const float> a, std::span<const float> b) {
     if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
     double largest = 0;

@@ -278,6 +278,17 @@ std::string write_tiny_model(const TinyModel& model) {
     return path;
 }
 
+const std::string& tiny_model_path() {
+    static const std::string path = write_tiny_model({});
+    return path;
+}
+
+std::string new_folder(const std::string& suffix) {
+    std::string folder = temporary_path(suffix);
+    std::filesystem::create_directory(folder);
+    return folder;
+}
+
 std::string read_file(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw std::runtime_error("cannot read " + path);

@@ -52,6 +52,12 @@ std::string temporary_path(const std::string& suffix);
 /// Writes the model and returns its path in the temporary folder.
 std::string write_tiny_model(const TinyModel& model);
 
+/// Of one that is as TinyModel says, written once.
+const std::string& tiny_model_path();
+
+/// A new empty folder in the temporary one.
+std::string new_folder(const std::string& suffix);
+
 std::string read_file(const std::string& path);
 void write_file(const std::string& path, const std::string& content);
 
