@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/aligned_buffer.h"
 #include "kernels/cache_attention.h"
 #include "kernels/gemm.h"
 #include "kernels/key_scores.h"
@@ -89,11 +90,15 @@ std::vector<float> ramp(size_t n) {
 }
 
 /// Float16 bits of numbers between -2 and 2.
-std::vector<uint16_t> halves(size_t n) {
-    std::vector<uint16_t> values(n);
+void fill_halves(uint16_t* values, size_t n) {
     for (size_t i = 0; i < n; ++i) {
         values[i] = static_cast<uint16_t>(0x3000U + (i * 40503U) % 0x1000U + ((i * 7U) % 3U == 0 ? 0x8000U : 0U));
     }
+}
+
+std::vector<uint16_t> halves(size_t n) {
+    std::vector<uint16_t> values(n);
+    fill_halves(values.data(), n);
     return values;
 }
 
@@ -280,7 +285,7 @@ struct CacheRing {
     size_t row_bytes;
     size_t tensor_bytes;
     size_t n_layer;
-    std::vector<uint16_t> kv;  // [n_layer][2][tensor_bytes / 2]
+    AlignedBuffer kv;  // [n_layer][2][tensor_bytes / 2] float16, in large pages as the engine's are
     std::vector<float> q;
     std::vector<CacheHead> heads;
     CacheQuery query;
@@ -293,8 +298,9 @@ struct CacheRing {
           row_bytes(kv_row_size(static_cast<KvType>(state.range(0)), static_cast<int>(state.range(2)))),
           tensor_bytes(row_bytes * static_cast<size_t>(state.range(1) * n_head_kv)),
           n_layer((size_t{400} << 20) / (2 * tensor_bytes) + 1),
-          kv(halves(tensor_bytes * n_layer)),
+          kv(2 * tensor_bytes * n_layer),
           q(ramp(static_cast<size_t>(state.range(3) * state.range(2)))) {
+        fill_halves(kv.as<uint16_t>(), tensor_bytes * n_layer);
         const int entries = static_cast<int>(state.range(1));
         int64_t row = 0;
         for (int head = 0; head < n_head_kv; ++head) {
@@ -313,7 +319,8 @@ struct CacheRing {
     }
 
     const CacheQuery& next() {
-        const uint16_t* k = kv.data() + layer * tensor_bytes;  // 2-byte words: K and V of a layer are tensor_bytes
+        const uint16_t* k =
+            kv.as<uint16_t>() + layer * tensor_bytes;  // 2-byte words: K and V of a layer are tensor_bytes
         query.k.data = k;
         query.v.data = k + tensor_bytes / 2;
         layer = (layer + 1) % n_layer;
