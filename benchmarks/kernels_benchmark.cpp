@@ -408,12 +408,15 @@ void bench_mean_attention(benchmark::State& state) {
     report_flops(state, layer.operations, GemmType::f32, nth);
 }
 
-size_t block_bytes(BlockType type) {
+size_t bytes_of_256(BlockType type) {
     switch (type) {
-        case BlockType::q4_0: return 18;
-        case BlockType::q4_1: return 20;
-        case BlockType::q5_0: return 22;
-        case BlockType::q8_0: return 34;
+        case BlockType::q4_0: return 8 * 18;
+        case BlockType::q4_1: return 8 * 20;
+        case BlockType::q5_0: return 8 * 22;
+        case BlockType::q8_0: return 8 * 34;
+        case BlockType::q4_k: return 144;
+        case BlockType::q5_k: return 176;
+        case BlockType::q6_k: return 210;
     }
     return 0;
 }
@@ -425,15 +428,16 @@ void bench_quantized_linear(benchmark::State& state) {
     const auto type = static_cast<BlockType>(state.range(0));
     const int m = static_cast<int>(state.range(1)), n = static_cast<int>(state.range(2));
     const int k = static_cast<int>(state.range(3)), nth = static_cast<int>(state.range(4));
-    const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(k / 32) * block_bytes(type);
+    const size_t bytes = static_cast<size_t>(n) * static_cast<size_t>(k) * bytes_of_256(type) / 256;
     const size_t n_matrix = (size_t{400} << 20) / bytes + 1;
-    const std::vector<uint16_t> weights = halves(n_matrix * bytes / 2);
+    const AlignedBuffer weights(n_matrix * bytes);  // in large pages as the engine's are
+    fill_halves(weights.as<uint16_t>(), n_matrix * bytes / 2);
     const std::vector<float> x = ramp(static_cast<size_t>(m) * static_cast<size_t>(k));
     std::vector<float> y(static_cast<size_t>(m) * static_cast<size_t>(n));
     size_t matrix = 0;
     for (auto _ : state) {
         const QuantizedOutput output{
-            {type, weights.data() + matrix * bytes / 2, n, k}, {}, {y.data(), static_cast<size_t>(n)}};
+            {type, weights.data() + matrix * bytes, n, k}, {}, {y.data(), static_cast<size_t>(n)}};
         crew(nth).run([&](int ith) {
             quantized_linear({&output, 1}, {}, {x.data(), static_cast<size_t>(k)}, m, ith, nth);
         });
@@ -531,10 +535,11 @@ BENCHMARK(bench_gated_mlp)
 BENCHMARK(bench_quantized_linear)
     ->Name("quantized_linear")
     ->ArgNames({"type", "rows", "n", "k", "threads"})
-    ->ArgsProduct({{int(BlockType::q4_0), int(BlockType::q4_1), int(BlockType::q5_0), int(BlockType::q8_0)},
+    ->ArgsProduct({{int(BlockType::q4_0), int(BlockType::q4_1), int(BlockType::q5_0), int(BlockType::q8_0),
+                    int(BlockType::q4_k), int(BlockType::q5_k), int(BlockType::q6_k)},
                    {1, 8},
-                   {4864},
                    {896},
+                   {4864},
                    {1, 2}})
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);

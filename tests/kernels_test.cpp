@@ -519,40 +519,91 @@ struct Blocks {
     std::vector<uint8_t> bytes;
     std::vector<float> values;  // [n][k]
 
-    Blocks(BlockType type, int n, int k, unsigned seed) {
-        std::mt19937 generator(seed);
-        for (int block = 0; block < n * k / 32; ++block) {
-            const auto d = static_cast<uint16_t>(0x2000U | (generator() & 0x3FFU) | (generator() & 1U) << 15);
-            const auto m = static_cast<uint16_t>(0x3000U | (generator() & 0x3FFU) | (generator() & 1U) << 15);
-            std::vector<uint8_t> data(type == BlockType::q8_0 ? 32 : 16);
-            for (uint8_t& byte : data) byte = static_cast<uint8_t>(generator());
-            const auto fifth = static_cast<uint32_t>(generator());
-            append(d);
-            if (type == BlockType::q4_1) append(m);
-            if (type == BlockType::q5_0) append(fifth);
-            bytes.insert(bytes.end(), data.begin(), data.end());
-            for (int i = 0; i < 32; ++i) {
-                const auto byte = data[static_cast<size_t>(type == BlockType::q8_0 ? i : i % 16)];
-                const int nibble = i < 16 ? byte & 15 : byte >> 4;
-                const int high = static_cast<int>(fifth >> i & 1U);
-                double value = 0;
-                switch (type) {
-                    case BlockType::q4_0: value = half_value(d) * (nibble - 8); break;
-                    case BlockType::q4_1: value = half_value(d) * nibble + half_value(m); break;
-                    case BlockType::q5_0: value = half_value(d) * (nibble + 16 * high - 16); break;
-                    case BlockType::q8_0: value = half_value(d) * static_cast<int8_t>(byte); break;
-                }
-                values.push_back(static_cast<float>(value));
-            }
+    Blocks(BlockType type, int n, int k, unsigned seed) : generator_(seed) {
+        for (int block = 0; block < n * k / block_size(type); ++block) {
+            block_size(type) == 32 ? add_small(type) : add_large(type);
         }
     }
 
   private:
+    void add_small(BlockType type) {
+        const uint16_t d = small_half(0x2000U), m = small_half(0x3000U);
+        const std::vector<uint8_t> data = random_bytes(type == BlockType::q8_0 ? 32 : 16);
+        const auto fifth = static_cast<uint32_t>(generator_());
+        append(d);
+        if (type == BlockType::q4_1) append(m);
+        if (type == BlockType::q5_0) append(fifth);
+        bytes.insert(bytes.end(), data.begin(), data.end());
+        for (size_t i = 0; i < 32; ++i) {
+            const uint8_t byte = data[type == BlockType::q8_0 ? i : i % 16];
+            const int nibble = i < 16 ? byte & 15 : byte >> 4;
+            const int high = static_cast<int>(fifth >> i & 1U);
+            double value = 0;
+            switch (type) {
+                case BlockType::q4_0: value = half_value(d) * (nibble - 8); break;
+                case BlockType::q4_1: value = half_value(d) * nibble + half_value(m); break;
+                case BlockType::q5_0: value = half_value(d) * (nibble + 16 * high - 16); break;
+                default: value = half_value(d) * static_cast<int8_t>(byte); break;
+            }
+            values.push_back(static_cast<float>(value));
+        }
+    }
+
+    void add_large(BlockType type) {
+        const uint16_t d = small_half(0x1800U), m = small_half(0x1800U);
+        const std::vector<uint8_t> factors = random_bytes(type == BlockType::q6_k ? 16 : 12);
+        const std::vector<uint8_t> bits = random_bytes(type == BlockType::q4_k ? 0 : type == BlockType::q5_k ? 32 : 64);
+        const std::vector<uint8_t> data = random_bytes(128);
+        const auto add = [&](const std::vector<uint8_t>& part) { bytes.insert(bytes.end(), part.begin(), part.end()); };
+        if (type == BlockType::q6_k) {
+            add(data), add(bits), add(factors), append(d);
+            for (size_t i = 0; i < 256; ++i) values.push_back(float(half_value(d) * six_bits(data, bits, factors, i)));
+            return;
+        }
+        append(d), append(m), add(factors), add(bits), add(data);
+        for (size_t i = 0; i < 256; ++i) {
+            const size_t block = i / 32;
+            const uint8_t byte = data[i / 64 * 32 + i % 32];
+            const int high = type == BlockType::q5_k ? bits[i % 32] >> block & 1 : 0;
+            const int u = (block % 2 == 0 ? byte & 15 : byte >> 4) + 16 * high;
+            const auto [scale, minimum] = six_bit_factors(factors, block);
+            values.push_back(float(half_value(d) * scale * u - half_value(m) * minimum));
+        }
+    }
+
+    /// The scale and the minimum of one of the eight blocks of Q4_K and Q5_K.
+    static std::pair<int, int> six_bit_factors(const std::vector<uint8_t>& f, size_t block) {
+        if (block < 4) return {f[block] & 63, f[block + 4] & 63};
+        return {(f[block + 4] & 15) | (f[block - 4] >> 6) << 4, f[block + 4] >> 4 | (f[block] >> 6) << 4};
+    }
+
+    /// Value i of a Q6_K block, without d.
+    static int six_bits(const std::vector<uint8_t>& data, const std::vector<uint8_t>& bits,
+                        const std::vector<uint8_t>& factors, size_t i) {
+        const size_t half = i / 128, block = i % 128 / 32, j = i % 32;
+        const uint8_t byte = data[half * 64 + block % 2 * 32 + j];
+        const int low = block < 2 ? byte & 15 : byte >> 4;
+        const int high = bits[half * 32 + j] >> 2 * block & 3;
+        return static_cast<int8_t>(factors[i / 16]) * ((low | high << 4) - 32);
+    }
+
+    uint16_t small_half(unsigned exponent) {
+        return static_cast<uint16_t>(exponent | (generator_() & 0x3FFU) | (generator_() & 1U) << 15);
+    }
+
+    std::vector<uint8_t> random_bytes(size_t n) {
+        std::vector<uint8_t> data(n);
+        for (uint8_t& byte : data) byte = static_cast<uint8_t>(generator_());
+        return data;
+    }
+
     template <class T>
     void append(T value) {
         bytes.resize(bytes.size() + sizeof(T));
         std::memcpy(bytes.data() + bytes.size() - sizeof(T), &value, sizeof(T));
     }
+
+    std::mt19937 generator_;
 };
 
 /// x as the kernel rounds it: blocks of 32 in 8 bits.
@@ -601,6 +652,9 @@ INSTANTIATE_TEST_SUITE_P(Types, RowTimes,
                          testing::Combine(testing::Values(BlockType::q4_0, BlockType::q4_1, BlockType::q5_0,
                                                           BlockType::q8_0),
                                           testing::Values(std::pair{5, 64}, std::pair{70, 576}, std::pair{33, 1536})));
+INSTANTIATE_TEST_SUITE_P(KQuants, RowTimes,
+                         testing::Combine(testing::Values(BlockType::q4_k, BlockType::q5_k, BlockType::q6_k),
+                                          testing::Values(std::pair{5, 256}, std::pair{70, 768})));
 
 TEST(RowGate, EqualsPlainLoop) {
     if (!quantized_available()) {

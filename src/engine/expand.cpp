@@ -36,6 +36,9 @@ std::optional<kernels::BlockType> block_type(ggml_type type) {
         case GGML_TYPE_Q4_1: return kernels::BlockType::q4_1;
         case GGML_TYPE_Q5_0: return kernels::BlockType::q5_0;
         case GGML_TYPE_Q8_0: return kernels::BlockType::q8_0;
+        case GGML_TYPE_Q4_K: return kernels::BlockType::q4_k;
+        case GGML_TYPE_Q5_K: return kernels::BlockType::q5_k;
+        case GGML_TYPE_Q6_K: return kernels::BlockType::q6_k;
         default: return std::nullopt;
     }
 }

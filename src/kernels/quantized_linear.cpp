@@ -21,9 +21,7 @@
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-
-#define FASTKV_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
+#include "kernels/quantized_blocks-inl.h"
 
 namespace fastkv::kernels {
 
@@ -36,113 +34,19 @@ bool quantized_available() {
 
 namespace {
 
-constexpr int block_values = 32;
-constexpr int tile_blocks = 4;  ///< blocks whose integers fill two vectors of bytes
-constexpr int tile_values = tile_blocks * block_values;
-constexpr int tile_rows = 4;  ///< rows of W at a time: 16 scales of a tile fill a vector
-
 /// Rows of x in 8 bits, in whole tiles; behind a row's end scales and sums are 0.
 struct QuantizedRows {
     const int8_t* values;  ///< [m][n_tile][2][4][16] of four blocks the first halves, then the second
     const float* scales;   ///< [m][n_tile][4]
-    const float* sums;     ///< [m][n_tile][4] scale · Σ values
+    const float* sums;     ///< [m][n_tile][2][4] scale · Σ values of the first halves of blocks, and of the second
     int k;
 
     size_t n_tile() const { return static_cast<size_t>((k + tile_values - 1) / tile_values); }
     QuantizedRows from(int row) const {
         const size_t tiles = static_cast<size_t>(row) * n_tile();
-        return {values + tiles * tile_values, scales + tiles * tile_blocks, sums + tiles * tile_blocks, k};
+        return {values + tiles * tile_values, scales + tiles * tile_blocks, sums + 2 * tiles * tile_blocks, k};
     }
 };
-
-/// The blocks that differ in how they hold d, m and the integers.
-struct Q40 {
-    static constexpr size_t bytes = 18, at_values = 2;
-    static constexpr float offset = -8;
-};
-struct Q41 {
-    static constexpr size_t bytes = 20, at_values = 4;
-};
-struct Q50 {
-    static constexpr size_t bytes = 22, at_bits = 2, at_values = 6;
-    static constexpr float offset = -16;
-};
-struct Q80 {
-    static constexpr size_t bytes = 34, at_values = 2;
-    static constexpr float offset = -128;
-};
-
-/// Where a row's four blocks of a tile begin. In the last tile of a row, blocks behind the end are its last one again.
-struct TileBlocks {
-    const uint8_t* b[tile_blocks];
-};
-template <class Block>
-TileBlocks blocks_from(const uint8_t* b, int n) {
-    const auto block = [&](int j) { return b + static_cast<size_t>(std::min(j, n - 1)) * Block::bytes; };
-    return {{block(0), block(1), block(2), block(3)}};
-}
-
-/// The unsigned integers of four blocks: the first 16 of each, and the last 16.
-struct Integers {
-    __m512i first;
-    __m512i second;
-};
-
-FASTKV_VNNI inline __m128i load_16(const uint8_t* from) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-}
-
-/// 16 bytes of each block, `at` behind its beginning.
-FASTKV_VNNI inline __m512i sixteen_of_each(const TileBlocks& tile, size_t at) {
-    // Broadcasts under a mask leave the port for shuffles free.
-    __m512i all = _mm512_castsi128_si512(load_16(tile.b[0] + at));
-    all = _mm512_mask_broadcast_i32x4(all, 0x00F0, load_16(tile.b[1] + at));
-    all = _mm512_mask_broadcast_i32x4(all, 0x0F00, load_16(tile.b[2] + at));
-    return _mm512_mask_broadcast_i32x4(all, 0xF000, load_16(tile.b[3] + at));
-}
-
-/// Value j of a block is the low half of byte j, value j + 16 the high half.
-FASTKV_VNNI inline Integers nibbles(const TileBlocks& tile, size_t at) {
-    const __m512i both = sixteen_of_each(tile, at);
-    const __m512i low_half = _mm512_set1_epi8(0x0F);
-    return {_mm512_and_si512(both, low_half), _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half)};
-}
-
-FASTKV_VNNI inline Integers integers(Q40, const TileBlocks& tile) { return nibbles(tile, Q40::at_values); }
-FASTKV_VNNI inline Integers integers(Q41, const TileBlocks& tile) { return nibbles(tile, Q41::at_values); }
-FASTKV_VNNI inline Integers integers(Q50, const TileBlocks& tile) {
-    const Integers low = nibbles(tile, Q50::at_values);
-    uint16_t bits[2][tile_blocks];  // the fifth bits of first halves, then of second halves
-    for (int j = 0; j < tile_blocks; ++j) {
-        std::memcpy(&bits[0][j], tile.b[j] + Q50::at_bits, sizeof(uint16_t));
-        std::memcpy(&bits[1][j], tile.b[j] + Q50::at_bits + sizeof(uint16_t), sizeof(uint16_t));
-    }
-    __mmask64 fifth[2];
-    std::memcpy(fifth, bits, sizeof(fifth));
-    const __m512i high = _mm512_set1_epi8(16);
-    return {_mm512_mask_add_epi8(low.first, fifth[0], low.first, high),
-            _mm512_mask_add_epi8(low.second, fifth[1], low.second, high)};
-}
-FASTKV_VNNI inline Integers integers(Q80, const TileBlocks& tile) {
-    const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));  // + 128
-    return {_mm512_xor_si512(sixteen_of_each(tile, Q80::at_values), sign),
-            _mm512_xor_si512(sixteen_of_each(tile, Q80::at_values + 16), sign)};
-}
-
-/// d and m of the blocks whose first words these are: d, and behind it, in Q4_1, m.
-struct Heads {
-    __m512 d;
-    __m512 minimum;
-};
-template <class Block>
-FASTKV_VNNI inline Heads heads(Block, __m512i words) {
-    const __m512 d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
-    return {d, _mm512_mul_ps(d, _mm512_set1_ps(Block::offset))};
-}
-FASTKV_VNNI inline Heads heads(Q41, __m512i words) {
-    return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words)),
-            _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16)))};
-}
 
 /// Asks for memory some rows further on: R rows in step are no pattern that the processor would foresee. Measured at 2
 /// to 32 KiB: 4 KiB are within 5 % of the best both where weights come from memory and where they come from the last
@@ -152,16 +56,6 @@ FASTKV_VNNI inline void fetch_ahead(const uint8_t* from, size_t bytes) {
     for (size_t at = 0; at < bytes; at += line) {
         _mm_prefetch(reinterpret_cast<const char*>(from + distance + at), _MM_HINT_T1);
     }
-}
-
-/// Where the blocks of a tile lie behind that of its first row, in lanes [tile_rows][tile_blocks].
-template <class Block>
-FASTKV_VNNI inline __m512i block_offsets(size_t row_bytes) {
-    constexpr int B = Block::bytes;
-    const __m512i in_row =
-        _mm512_set_epi32(3 * B, 2 * B, B, 0, 3 * B, 2 * B, B, 0, 3 * B, 2 * B, B, 0, 3 * B, 2 * B, B, 0);
-    const __m512i row = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    return _mm512_add_epi32(in_row, _mm512_mullo_epi32(row, _mm512_set1_epi32(static_cast<int>(row_bytes))));
 }
 
 /// Products of four rows of W with one row of x, as they grow: four lanes of each block of a tile.
@@ -183,41 +77,70 @@ FASTKV_VNNI inline __m128 totals(const Sums& sum) {
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
+FASTKV_VNNI inline __m512 four_times(const float* of_blocks) { return _mm512_broadcast_f32x4(_mm_load_ps(of_blocks)); }
+
+/// d·s of a tile of four rows, [tile_rows][tile_blocks], for blocks and for their halves.
+struct HalfScales {
+    __m512 first;
+    __m512 second;
+};
+FASTKV_VNNI inline __m512 scale(const Factors& w, const float* x_scales) {
+    return _mm512_mul_ps(w.d, four_times(x_scales));
+}
+FASTKV_VNNI inline HalfScales scale(const HalfFactors& w, const float* x_scales) {
+    return {scale(w.first, x_scales), scale(w.second, x_scales)};
+}
+
+/// minima += the terms of m.
+FASTKV_VNNI inline __m512 add_minima(__m512 minima, const HalfFactors& w, const float* x_sums) {
+    minima = _mm512_fmadd_ps(w.first.m, four_times(x_sums), minima);
+    return _mm512_fmadd_ps(w.second.m, four_times(x_sums + tile_blocks), minima);
+}
+FASTKV_VNNI inline __m512 add_minima(__m512 minima, const Factors& w, const float* x_sums) {
+    return add_minima(minima, {w, w}, x_sums);
+}
+
+/// sum += the products of a tile of one row with 128 values q of x, scaled by the lanes that are the row's `own`.
+FASTKV_VNNI inline __m512 add(__m512 sum, const Integers& u, const int8_t* q, const HalfScales& scales, __m512i own) {
+    const __m512i none = _mm512_setzero_si512();
+    const __m512i first = _mm512_dpbusd_epi32(none, u.first, _mm512_load_si512(q));
+    const __m512i second = _mm512_dpbusd_epi32(none, u.second, _mm512_load_si512(q + tile_values / 2));
+    sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(first), _mm512_permutexvar_ps(own, scales.first), sum);
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(second), _mm512_permutexvar_ps(own, scales.second), sum);
+}
+FASTKV_VNNI inline __m512 add(__m512 sum, const Integers& u, const int8_t* q, __m512 scales, __m512i own) {
+    const __m512i first = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u.first, _mm512_load_si512(q));
+    const __m512i both = _mm512_dpbusd_epi32(first, u.second, _mm512_load_si512(q + tile_values / 2));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(both), _mm512_permutexvar_ps(own, scales), sum);
+}
+
 /// `R` neighbouring rows of W (1 or 4) times the first `M` rows of x. y is the value of the first row of both.
 template <class Block, int R, int M>
-FASTKV_VNNI void dot(const uint8_t* row, const QuantizedRows& x, Rows y) {
-    const int n_block = x.k / block_values;
-    const size_t n_tile = x.n_tile(), row_bytes = static_cast<size_t>(n_block) * Block::bytes;
-    const __m512i offsets = block_offsets<Block>(row_bytes);
+FASTKV_VNNI void dot(const uint8_t* row, size_t row_bytes, const QuantizedRows& x, Rows y) {
+    const size_t n_tile = x.n_tile();
     const __m512i block_of_lane = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
     Sums sum[M];
     for (int m = 0; m < M; ++m) {
         for (__m512& of_row : sum[m].rows) of_row = _mm512_setzero_ps();
         sum[m].minima = _mm512_setzero_ps();
     }
-    for (size_t tile = 0; tile < n_tile; ++tile) {
-        constexpr size_t step_bytes = R * tile_blocks * Block::bytes;
-        fetch_ahead(row + tile * step_bytes, step_bytes);
-        const uint8_t* b = row + tile * tile_blocks * Block::bytes;
-        const int n = std::min(tile_blocks, n_block - static_cast<int>(tile) * tile_blocks);
-        const auto mask = static_cast<__mmask16>(((1 << n) - 1) * (R == 1 ? 1 : 0x1111));
-        const Heads head = heads(Block{}, _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, offsets, b, 1));
-        __m512 scale[M];  // [tile_rows][tile_blocks] each
+    for (size_t index = 0; index < n_tile; ++index) {
+        constexpr size_t step_bytes = R * Block::tile_bytes();
+        fetch_ahead(row + index * step_bytes, step_bytes);
+        Tile tile = Block::tile(row, index, x.k / block_values);
+        const auto factors = Block::template factors<R>(tile, row_bytes);
+        decltype(scale(factors, x.scales)) scales[M];
         for (int m = 0; m < M; ++m) {
-            const size_t at = (static_cast<size_t>(m) * n_tile + tile) * tile_blocks;
-            const __m512 x_sums = _mm512_broadcast_f32x4(_mm_load_ps(x.sums + at));
-            scale[m] = _mm512_mul_ps(head.d, _mm512_broadcast_f32x4(_mm_load_ps(x.scales + at)));
-            sum[m].minima = _mm512_fmadd_ps(head.minimum, x_sums, sum[m].minima);
+            const size_t at = (static_cast<size_t>(m) * n_tile + index) * tile_blocks;
+            scales[m] = scale(factors, x.scales + at);
+            sum[m].minima = add_minima(sum[m].minima, factors, x.sums + 2 * at);
         }
-        for (int r = 0; r < R; ++r, b += row_bytes) {
-            const Integers u = integers(Block{}, blocks_from<Block>(b, n));
+        for (int r = 0; r < R; ++r, tile.data += row_bytes) {
+            const Integers u = Block::integers(tile);
             const __m512i own = _mm512_add_epi32(block_of_lane, _mm512_set1_epi32(r * tile_blocks));
             for (int m = 0; m < M; ++m) {
-                const int8_t* q = x.values + (static_cast<size_t>(m) * n_tile + tile) * tile_values;
-                const __m512i half = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u.first, _mm512_load_si512(q));
-                const __m512i all = _mm512_dpbusd_epi32(half, u.second, _mm512_load_si512(q + tile_values / 2));
-                const __m512 own_scale = _mm512_permutexvar_ps(own, scale[m]);
-                sum[m].rows[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), own_scale, sum[m].rows[r]);
+                const int8_t* q = x.values + (static_cast<size_t>(m) * n_tile + index) * tile_values;
+                sum[m].rows[r] = add(sum[m].rows[r], u, q, scales[m], own);
             }
         }
     }
@@ -227,10 +150,11 @@ FASTKV_VNNI void dot(const uint8_t* row, const QuantizedRows& x, Rows y) {
 
 /// `R` rows of W, as they come from memory, times m rows of x: as many of these at a time as the registers hold.
 template <class Block, int R>
-void dot_all(const uint8_t* row, const QuantizedRows& x, int m, Rows y) {
+void dot_all(const uint8_t* row, size_t row_bytes, const QuantizedRows& x, int m, Rows y) {
     int done = 0;
     const auto next = [&](auto count) {
-        dot<Block, R, count.value>(row, x.from(done), {y.data + static_cast<size_t>(done) * y.stride, y.stride});
+        dot<Block, R, count.value>(row, row_bytes, x.from(done),
+                                   {y.data + static_cast<size_t>(done) * y.stride, y.stride});
         done += count.value;
     };
     while (m - done >= 4) next(std::integral_constant<int, 4>{});
@@ -241,15 +165,13 @@ void dot_all(const uint8_t* row, const QuantizedRows& x, int m, Rows y) {
 
 template <class Block>
 void rows_of(const QuantizedMatrix& w, const QuantizedRows& x, int m, int first, int last, Rows y) {
-    const size_t row_bytes = static_cast<size_t>(w.k / block_values) * Block::bytes;
-    const auto* data = static_cast<const uint8_t*>(w.data);
-    int row = first;
-    for (; row + tile_rows <= last; row += tile_rows) {
-        dot_all<Block, tile_rows>(data + static_cast<size_t>(row) * row_bytes, x, m, {y.data + row, y.stride});
+    const size_t row_bytes = static_cast<size_t>(w.k / block_values) * Block::tile_bytes() / tile_blocks;
+    const auto row = [&](int i) { return static_cast<const uint8_t*>(w.data) + static_cast<size_t>(i) * row_bytes; };
+    int i = first;
+    for (; i + tile_rows <= last; i += tile_rows) {
+        dot_all<Block, tile_rows>(row(i), row_bytes, x, m, {y.data + i, y.stride});
     }
-    for (; row < last; ++row) {
-        dot_all<Block, 1>(data + static_cast<size_t>(row) * row_bytes, x, m, {y.data + row, y.stride});
-    }
+    for (; i < last; ++i) dot_all<Block, 1>(row(i), row_bytes, x, m, {y.data + i, y.stride});
 }
 
 /// y[m][first, last) = m rows of x times rows [first, last) of W.
@@ -259,12 +181,17 @@ void multiply_rows(const QuantizedMatrix& w, const QuantizedRows& x, int m, int 
         case BlockType::q4_1: return rows_of<Q41>(w, x, m, first, last, y);
         case BlockType::q5_0: return rows_of<Q50>(w, x, m, first, last, y);
         case BlockType::q8_0: return rows_of<Q80>(w, x, m, first, last, y);
+        case BlockType::q4_k: return rows_of<Q4K>(w, x, m, first, last, y);
+        case BlockType::q5_k: return rows_of<Q5K>(w, x, m, first, last, y);
+        case BlockType::q6_k: return rows_of<Q6K>(w, x, m, first, last, y);
     }
 }
 
 /// One row in 8 bits: the largest value of a block is ±127. `values`, `scales` and `sums` are those of the row.
 FASTKV_VNNI void quantize_row(const float* x, int k, int8_t* values, float* scales, float* sums) {
-    const int n_block = k / block_values;
+    const int n_block = k / block_values, n_padded = round_up(n_block, tile_blocks);
+    std::fill(scales + n_block, scales + n_padded, 0.0F);
+    std::fill(sums + 2 * (n_padded - tile_blocks), sums + 2 * n_padded, 0.0F);
     for (int block = 0; block < n_block; ++block) {
         const __m512 a = _mm512_loadu_ps(x + block * block_values);
         const __m512 b = _mm512_loadu_ps(x + block * block_values + 16);
@@ -277,11 +204,10 @@ FASTKV_VNNI void quantize_row(const float* x, int k, int8_t* values, float* scal
         _mm_store_si128(reinterpret_cast<__m128i*>(first), _mm512_cvtsepi32_epi8(qa));
         _mm_store_si128(reinterpret_cast<__m128i*>(first + tile_values / 2), _mm512_cvtsepi32_epi8(qb));
         scales[block] = step;
-        sums[block] = step * static_cast<float>(_mm512_reduce_add_epi32(_mm512_add_epi32(qa, qb)));
+        float* sum = sums + block / tile_blocks * 2 * tile_blocks + block % tile_blocks;
+        sum[0] = step * static_cast<float>(_mm512_reduce_add_epi32(qa));
+        sum[tile_blocks] = step * static_cast<float>(_mm512_reduce_add_epi32(qb));
     }
-    const int n_padded = round_up(n_block, tile_blocks);
-    std::fill(scales + n_block, scales + n_padded, 0.0F);
-    std::fill(sums + n_block, sums + n_padded, 0.0F);
 }
 
 /// The rows x, normalised if that is wanted, in 8 bits.
@@ -291,7 +217,7 @@ QuantizedRows quantize(ConstRows x, const RmsNorm& norm, int m, int k) {
     const size_t n_tile = QuantizedRows{nullptr, nullptr, nullptr, k}.n_tile();
     const size_t n_factor = static_cast<size_t>(m) * n_tile * tile_blocks;
     auto* values = value_memory.reserve_as<int8_t>(static_cast<size_t>(m) * n_tile * tile_values);
-    auto* scales = factor_memory.reserve_as<float>(2 * n_factor);
+    auto* scales = factor_memory.reserve_as<float>(3 * n_factor);
     float* sums = scales + n_factor;
     for (size_t row = 0; row < static_cast<size_t>(m); ++row) {
         const float* from = x.data + row * x.stride;
@@ -301,7 +227,8 @@ QuantizedRows quantize(ConstRows x, const RmsNorm& norm, int m, int k) {
             from = normalized;
         }
         const size_t tiles = row * n_tile;
-        quantize_row(from, k, values + tiles * tile_values, scales + tiles * tile_blocks, sums + tiles * tile_blocks);
+        quantize_row(from, k, values + tiles * tile_values, scales + tiles * tile_blocks,
+                     sums + 2 * tiles * tile_blocks);
     }
     return {values, scales, sums, k};
 }

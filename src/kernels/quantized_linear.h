@@ -9,10 +9,13 @@
 
 namespace fastkv::kernels {
 
-/// Blocks of 32 weights as ggml lays them out.
-enum class BlockType { q4_0, q4_1, q5_0, q8_0 };
+/// Blocks of weights as ggml lays them out: of 32, and of 256 (the K-quants).
+enum class BlockType { q4_0, q4_1, q5_0, q8_0, q4_k, q5_k, q6_k };
 
-/// A matrix W [n][k] of blocks, k a multiple of 64; rows follow each other without gaps.
+/// Weights of a block.
+constexpr int block_size(BlockType type) { return type < BlockType::q4_k ? 32 : 256; }
+
+/// A matrix W [n][k] of blocks, k a multiple of 64 and of the block's size; rows follow each other without gaps.
 struct QuantizedMatrix {
     BlockType type = BlockType::q8_0;
     const void* data = nullptr;
