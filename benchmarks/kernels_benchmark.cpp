@@ -156,10 +156,13 @@ double peak_bandwidth(size_t bytes, int nth) {
     static std::map<std::pair<size_t, int>, double> known;
     double& peak = known[{bytes, nth}];
     if (peak == 0) {
-        const std::vector<uint64_t> words(bytes / 8, 1);
+        const AlignedBuffer memory(bytes);  // in large pages, as weights and caches are
+        uint64_t* words = memory.as<uint64_t>();
+        const size_t n_word = bytes / 8;
+        std::fill(words, words + n_word, 1);
         const auto add = [&](int ith) {
-            const size_t begin = words.size() * static_cast<size_t>(ith) / static_cast<size_t>(nth);
-            const size_t end = words.size() * (static_cast<size_t>(ith) + 1) / static_cast<size_t>(nth);
+            const size_t begin = n_word * static_cast<size_t>(ith) / static_cast<size_t>(nth);
+            const size_t end = n_word * (static_cast<size_t>(ith) + 1) / static_cast<size_t>(nth);
             uint64_t sums[8] = {};
             for (size_t i = begin; i + 8 <= end; i += 8) {
                 for (size_t c = 0; c < 8; ++c) {
@@ -319,8 +322,7 @@ struct CacheRing {
     }
 
     const CacheQuery& next() {
-        const uint16_t* k =
-            kv.as<uint16_t>() + layer * tensor_bytes;  // 2-byte words: K and V of a layer are tensor_bytes
+        const uint16_t* k = kv.as<uint16_t>() + layer * tensor_bytes;  // words of 2 bytes: K and V are tensor_bytes
         query.k.data = k;
         query.v.data = k + tensor_bytes / 2;
         layer = (layer + 1) % n_layer;
