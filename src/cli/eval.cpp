@@ -1,6 +1,5 @@
 #include "cli/eval.h"
 
-#include <chrono>
 #include <cstdio>
 #include <set>
 
@@ -12,7 +11,6 @@
 #include "cli/session_setup.h"
 #include "cli/text.h"
 #include "methods/values.h"
-#include "tune/tuned.h"
 
 namespace fastkv::cli {
 

@@ -63,7 +63,7 @@ void choose_tasks(RulerOptions& own) {
 
 eval::RulerSources read_sources(const RulerOptions& own) {
     eval::RulerSources sources;
-    sources.essays = haystack_text(own.essays);
+    sources.essays = haystack_text(own.essays, "--essays");
     if (asks(own, "qa_1")) sources.squad = eval::squad_data(read_file(own.squad), own.squad);
     if (asks(own, "qa_2")) sources.hotpotqa = eval::hotpotqa_data(read_file(own.hotpotqa), own.hotpotqa);
     return sources;
@@ -107,8 +107,19 @@ std::vector<eval::RulerFile> read_files(const EvalOptions& options, const RulerO
     for (const fs::path& path : jsonl_files(options.data)) {
         eval::RulerFile file{path.stem().string(), length_of(path), {}};
         if (!own.params.tasks.empty() && !asks(own, file.task)) continue;
+        try {
+            eval::check_ruler_task(file.task);
+        } catch (const Error& error) {
+            refuse(path.string() + ": " + error.what());
+        }
         const std::string content = read_file(path.string());
-        eval::check_ruler_task(file.task);
+        const bool taken = std::any_of(files.begin(), files.end(), [&](const eval::RulerFile& other) {
+            return other.task == file.task && other.length == file.length;
+        });
+        if (taken) {
+            refuse(path.string() + " is a second file of " + file.task +
+                   ": read one at a time, or put them into folders that are called by their length, such as 4096");
+        }
         file.rows = eval::json_lines(content, path.string());
         file.hash = eval::fnv1a(content);
         if (file.rows.empty()) fail(path.string() + " has no rows");

@@ -32,7 +32,7 @@ using OnProgress = std::function<bool(const RunProgress&)>;
 
 /// Samples in their order, each under all settings before the next, so that a run that is cut off has asked all
 /// settings the same. Pairs whose Row::key() is in `done` are skipped. A pair that throws becomes a row with its error,
-/// unless it was cancelled. `settings` are resolved for the model.
+/// unless it was cancelled; samples of the same id are asked once. `settings` are resolved for the model.
 void run_evaluation(const Model& model, const Measurement& evaluation, const std::vector<MethodParams>& settings,
                     const std::set<std::string>& done, const RunParams& params,
                     const std::function<void(const Row&)>& keep, const OnProgress& progress);
