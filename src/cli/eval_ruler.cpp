@@ -23,13 +23,11 @@ struct RulerOptions {
     eval::RulerParams params;
     std::string essays, squad, hotpotqa;
     bool gives_lengths = false, gives_seed = false;
-    EvalProtocol protocol;
+    eval::Truncation protocol = eval::Truncation::message;
 };
 
 const Choices<eval::RulerAnswers> answer_kinds = {{"official", eval::RulerAnswers::official},
                                                   {"reference", eval::RulerAnswers::reference}};
-const Choices<eval::Truncation> protocols = {{"whole-template", eval::Truncation::message},
-                                             {"reference", eval::Truncation::reference}};
 
 std::vector<std::string> parse_tasks(const std::string& text) {
     std::vector<std::string> tasks;
@@ -160,15 +158,7 @@ void add_own_options(CLI::App& command, const std::shared_ptr<RulerOptions>& own
         "tokens that an answer may take: official (RULER's, by task)\nor reference (64, as the FastKV reference) "
         "(default official)",
         [own](const std::string& text) { own->params.answers = choose(answer_kinds, "--tokens-to-generate", text); });
-    add("--protocol", "NAME",
-        "how a prompt that is too long is cut\nwhole-template: its message loses the middle\nreference: as the FastKV "
-        "reference does it, which\nloses the chat template's control tokens, and cuts\nh2o's and pyramidinfer's "
-        "prompts "
-        "to 7,950 tokens\n(default whole-template)",
-        [own](const std::string& text) {
-            own->protocol.truncation = choose(protocols, "--protocol", text);
-            own->protocol.reference_limits = own->protocol.truncation == eval::Truncation::reference;
-        });
+    add_truncation_option(command, [own](eval::Truncation protocol) { own->protocol = protocol; });
     add("--seed", "N", "of all that is drawn (default 42)", [own](const std::string& text) {
         own->params.seed = parse_number<uint64_t>("--seed", text, "a whole number from 0");
         own->gives_seed = true;

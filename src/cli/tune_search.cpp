@@ -148,8 +148,7 @@ class Tuning {
         possible_ = tune::list_settings(options_.method.params, varied, {max_work + rounding, max_cache + rounding},
                                         [&](const MethodParams& method) { return cost(method); });
         if (!possible_.empty()) return;
-        refuse(format("no setting keeps within --max-work %g and --max-cache %g: raise them, or fix or --try less",
-                      max_work, max_cache));
+        refuse(format("no setting keeps within --max-work %g and --max-cache %g: raise them", max_work, max_cache));
     }
 
     // Of the layers that the limits allow, the nearest by eq. 3.

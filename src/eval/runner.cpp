@@ -102,7 +102,7 @@ class Run {
         int most = params_.session.n_ctx - sample.n_predict;
         if (params_.max_prompt > 0) most = std::min(most, params_.max_prompt);
         const bool limited = method.method == "h2o" || method.method == "pyramidinfer";
-        if (params_.reference_limits && limited) most = std::min(most, reference_limit);
+        if (params_.truncation == Truncation::reference && limited) most = std::min(most, reference_limit);
         return most;
     }
 

@@ -15,9 +15,9 @@ namespace fastkv::eval {
 struct RunParams {
     SessionParams session;  ///< n_ctx: what prompt and answer may have together
     int max_prompt = 0;     ///< longer prompts are cut in the middle; 0: only where the context demands it
+    /// With Truncation::reference h2o and pyramidinfer read no more than 7,950 tokens, as the reference, whose score
+    /// matrices fill the GPU.
     Truncation truncation = Truncation::message;
-    /// The reference reads no more than 7,950 tokens with h2o and pyramidinfer (its score matrices fill the GPU).
-    bool reference_limits = false;
 };
 
 struct RunProgress {
