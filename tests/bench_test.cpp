@@ -81,7 +81,7 @@ TEST(BenchMethods, RefuseWhatWouldBeIgnored) {
     EXPECT_THAT(message("fullkv:retain_rate=0.1"), HasSubstr("--retain-rate is not used by fullkv"));
     EXPECT_THAT(message("nokv"), HasSubstr("nokv is unknown; there are: fullkv"));
     EXPECT_THAT(message(""), HasSubstr("names none"));
-    EXPECT_THAT(message("fullkv,,h2o"), HasSubstr("--methods:  is unknown"));
+    EXPECT_THAT(message("fullkv,,h2o"), HasSubstr("--methods: an empty name is unknown"));
     EXPECT_THAT(message("fastkv:tsp_layer"), HasSubstr("has no value"));
     EXPECT_THAT(message("fastkv:colour=1"), HasSubstr("colour"));
     EXPECT_THAT(message("fastkv:window=many"), HasSubstr("--window many"));
@@ -270,6 +270,18 @@ TEST(BenchCommand, TakesListsAndRangesOfRepetitionsAndFlagsSeveralTimes) {
         tests.push_back(row.at("n_prompt").dump() + "x" + row.at("repetitions").dump());
     }
     EXPECT_THAT(tests, ElementsAre("16x1", "16x2", "16x3", "32x1", "32x2", "32x3", "48x1", "48x2", "48x3"));
+}
+
+TEST(BenchCommand, ListsOfValuesMakeSettings) {
+    const auto result = bench_command({"-p", "32", "-n", "1", "-r", "1", "--methods", "fullkv,fastkv:tsp_layer=1",
+                                       "--retain-rate", "0.25,0.5", "-o", "jsonl"});
+    ASSERT_EQ(result.code, 0) << result.err;
+    std::vector<std::string> names;
+    for (const std::string& line : lines_of(result.out)) names.push_back(Json::parse(line).at("name"));
+    EXPECT_THAT(names,
+                ElementsAre("fullkv", "fastkv:tsp_layer=1:retain_rate=0.25", "fastkv:tsp_layer=1:retain_rate=0.5"));
+    const auto all = bench_command({"-p", "32", "-n", "1", "-r", "1", "--methods", "all", "-o", "jsonl"});
+    EXPECT_EQ(lines_of(all.out).size(), list_methods().size()) << all.err;
 }
 
 TEST(BenchCommand, JsonSaysWhatWasMeasuredOnWhat) {

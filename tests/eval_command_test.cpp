@@ -140,6 +140,15 @@ TEST(EvalCommand, AddsMethodsAndCells) {
     EXPECT_EQ(summary_in(folder)["tables"][0]["settings"].size(), 2u);
 }
 
+TEST(EvalCommand, AsksOnceWhatIsListedTwice) {
+    const std::string folder = new_folder();
+    const auto result = test::run_process(command(
+        "needle", folder,
+        {"--data", texts(), "--lengths", "600,600", "--depths", "0,0,50", "--methods", "fullkv,fullkv,fastkv,fastkv"}));
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(rows_in(folder).size(), 4u);  // 2 depths, 2 methods
+}
+
 TEST(EvalCommand, InterruptedLosesNothing) {
     const std::string folder = new_folder();
     test::ProcessOptions options;
@@ -238,7 +247,11 @@ TEST(EvalCommand, RefusesWhatCannotBeAsked) {
     EXPECT_THAT(refusal("ruler", {"--essays", texts(), "--tasks", "niah"}, 2), HasSubstr("niah is no task of RULER"));
     EXPECT_THAT(refusal("ruler", {"--essays", texts(), "--tasks", "qa_1"}, 2), HasSubstr("--squad FILE"));
     EXPECT_THAT(refusal("ruler", {"--essays", texts(), "--tasks", "vt", "--lengths", "100"}, 2),
-                HasSubstr("vt of 100 tokens"));
+                HasSubstr("vt of 100 tokens, 64 of them for the answer: too short"));
+    EXPECT_THAT(refusal("ruler", {"--essays", texts() + "/none"}, 1), HasSubstr("/none"));
+    const std::string empty = test::temporary_path(".empty");
+    fs::create_directories(empty);
+    EXPECT_THAT(refusal("ruler", {"--essays", empty}, 1), HasSubstr("--essays " + empty + " has no .txt files"));
     EXPECT_THAT(refusal("ruler", {"--data", texts()}, 1), HasSubstr("has no .jsonl files"));
     EXPECT_THAT(refusal("ruler", {"--data", "x", "--seed", "1"}, 2), HasSubstr("--seed is not used with --data"));
 }
@@ -287,7 +300,14 @@ TEST(EvalCommand, ReadsRulersFiles) {
     test::write_file(data + "/4096/vt.jsonl", row + "{\"input\": \n");
     EXPECT_THAT(run({}).err, HasSubstr("4096/vt.jsonl: line 2 is not a JSON object"));
     test::write_file(data + "/4096/other.jsonl", row);
-    EXPECT_THAT(run({}).err, HasSubstr("other is no task of RULER"));
+    EXPECT_THAT(run({}).err, HasSubstr("4096/other.jsonl: other is no task of RULER"));
+    fs::create_directories(data + "/b");
+    test::write_file(data + "/b/cwe.jsonl", row);
+    EXPECT_EQ(run({"--tasks", "cwe"}).code, 2) << "of other files, but of two lengths";
+    fs::remove(data + "/4096/other.jsonl");
+    fs::create_directories(data + "/a");
+    test::write_file(data + "/a/cwe.jsonl", row);
+    EXPECT_THAT(run({"--tasks", "cwe"}).err, HasSubstr("b/cwe.jsonl is a second file of cwe"));
 }
 
 TEST(EvalCommand, KeepsARowOfWhatFailed) {
@@ -304,6 +324,8 @@ TEST(EvalCommand, KeepsARowOfWhatFailed) {
     EXPECT_THAT(rows[0].error, HasSubstr("no room for a message"));
     EXPECT_EQ(summary_in(folder)["n_failed"], 1);
     EXPECT_FALSE(summary_in(folder)["tables"][0]["settings"][0]["cells"][0].contains("score"));
+    EXPECT_THAT(result.out, HasSubstr("1 failed"));
+    EXPECT_THAT(result.out, Not(HasSubstr("0.0"))) << "of what was not measured";
 }
 
 // ---- methods -------------------------------------------------------------------------------------------------------

@@ -243,6 +243,7 @@ TEST(EvalDocumentsCommand, RefusesWhatItCannotAsk) {
     const std::string out = test::temporary_path("");
     expect({"compare", "-q", "What?", "-o", out}, 2, "-f FILE|DIR is missing");
     expect({"compare", "-f", text, "-o", out}, 2, "there is no question");
+    expect({"compare", "-f", text, "-q", " ", "-o", out}, 2, "-q is empty");
     expect({"oracle", "-f", text + ".none", "-q", "What?", "-o", out}, 1, ".none");
     expect({"oracle", "-f", text, "-q", "What?", "-n", "0", "-o", out}, 2, "-n 0 is too small");
     expect({"oracle", "-f", text, "-q", "What?", "-n", "100000", "-o", out}, 2, "leaves no room");

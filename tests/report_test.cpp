@@ -271,6 +271,40 @@ TEST(ReportPage, AShortNameMeansOneSetting) {
     EXPECT_THAT(html, HasSubstr("on 2026-02-03 04:05 UTC"));
 }
 
+TEST(ReportPage, PicturesTellSettingsOfOneMethodApart) {
+    // On the page their names are long, and begin alike.
+    const std::string front = "fastkv --retain-rate 0.1 --tsp-rate 0.2 --tsp-layer ";
+    std::string samples, curves;
+    for (const int layer : {5, 10}) {
+        samples += line_of({.setting = front + std::to_string(layer)});
+        Json row = Json::parse(line_of({.setting = front + std::to_string(layer), .score = 0.5}));
+        row.update(
+            {{"kept", {0.5, 0.5}}, {"best", {0.6, 0.6}}, {"kept_all", {0.5, 0.5}}, {"propagated", Json::array()}});
+        curves += row.dump() + "\n";
+    }
+    const std::string html = page_of({{"a/samples.jsonl", samples},
+                                      {"a/summary.json", summary_of("ruler")},
+                                      {"b/samples.jsonl", curves},
+                                      {"b/summary.json", summary_of("oracle")},
+                                      {"c/samples.jsonl", line_of({.setting = "fastkv --retain-rate 0.2"})},
+                                      {"c/summary.json", summary_of("ruler")}});
+    for (const char* name : {">fastkv --tsp-layer 5<", ">fastkv --tsp-layer 10<"}) EXPECT_THAT(html, HasSubstr(name));
+    const std::string oracle = html.substr(html.find("<figcaption>Share of the answer"));
+    EXPECT_THAT(oracle, HasSubstr("stroke-width='2.2' stroke-linecap='round' class='s0'"));
+    EXPECT_THAT(oracle, HasSubstr("stroke-width='2.2' stroke-linecap='round' class='s1'"));
+}
+
+TEST(ReportPage, HasNoNumbersWhereNothingWasAnswered) {
+    std::string samples;
+    for (const int length : {1000, 2000})
+        samples += line_of({.task = "needle", .length = length, .error = "no memory"});
+    const std::string html = page_of({{"samples.jsonl", samples}, {"summary.json", summary_of("needle")}});
+    EXPECT_THAT(html, HasSubstr("fullkv: no answers"));
+    for (const char* wrong : {"<figcaption>Accuracy", "<figcaption>Score over", ">0.00<", ">0.0<"}) {
+        EXPECT_THAT(html.substr(0, html.find("Score by length")), Not(HasSubstr(wrong)));
+    }
+}
+
 TEST(ReportPage, KeepsMarkupAsText) {
     const std::string evil = "<script>alert('x')</script>\x1b&\"";
     Files files = everything();

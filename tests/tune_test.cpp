@@ -218,6 +218,10 @@ TEST(TuneSettings, AreWithinTheLimitsAndTheCheapestFirst) {
     EXPECT_EQ(method_text(settings[0].method), "fastkv --retain-rate 0.05 --tsp-rate 0.1 --tsp-layer 2 --window 16");
     EXPECT_EQ(method_text(settings[7].method), "fastkv --retain-rate 0.1 --tsp-rate 0.2 --tsp-layer 4 --window 16");
     EXPECT_EQ(list_settings(base, dimensions, {}, fake_cost).size(), 15u);  // r = .2 does not go with rho = .1
+    base.tsp_layer = 2;
+    base.tsp_rate = 0.01;
+    EXPECT_THAT(message_of([&] { list_settings(base, {dimensions[2]}, {}, fake_cost); }),
+                HasSubstr("does not go together"));
 }
 
 TEST(TuneSettings, AreDrawnAtRandomAndTheSameAgain) {
@@ -454,7 +458,11 @@ TEST_F(TuneCommand, RefusesWhatItWouldIgnore) {
     EXPECT_EQ(fastkv("tune", {"--rows", "x"}).code, 2);
     EXPECT_EQ(fastkv("tune", {"--method", "snapkv"}).code, 2);
     EXPECT_EQ(fastkv("tune", {"--task", "needle"}).code, 2);
-    EXPECT_EQ(fastkv("tune", {"--max-work", "0.01", "-p", "300", "--prompts", "1"}).code, 2);
+    const auto limits = fastkv("tune", {"--max-work", "0.01", "-p", "300", "--prompts", "1"});
+    EXPECT_EQ(limits.code, 2);
+    EXPECT_EQ(limits.err.rfind("fastkv: error: no setting keeps within --max-work 0.01", 0), 0u)
+        << "nothing is measured before: " << limits.err;
+    EXPECT_THAT(fastkv("tune", {"--try", "kernel=8", "-p", "300"}).err, HasSubstr("--kernel 8"));
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ MethodInfo find_info(const std::string& name) {
         if (info.name == name) return std::move(info);
         known += (known.empty() ? "" : ", ") + info.name;
     }
-    refuse("--methods: " + name + " is unknown; there are: " + known);
+    refuse("--methods: " + (name.empty() ? "an empty name" : name) + " is unknown; there are: " + known);
 }
 
 std::string flag_of(const std::string& param) {

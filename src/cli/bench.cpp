@@ -17,7 +17,6 @@
 #include "cli/text.h"
 #include "cli/token_file.h"
 #include "methods/values.h"
-#include "tune/tuned.h"
 
 namespace fastkv::cli {
 
@@ -37,7 +36,7 @@ Numbers are lists with ranges, as in llama-bench: 1000,8000 or 1000-8000+1000 or
 
 Examples:
   fastkv bench -m model.gguf -p 1000,8000 -n 32
-  fastkv bench -m model.gguf -p 4000 --methods fullkv,fastkv:tsp_layer=14,fastkv:tsp_layer=20 --retain-rate 0.05
+  fastkv bench -m model.gguf -p 4000 --methods fullkv,fastkv:tsp_layer=14,fastkv:tsp_layer=20 --retain-rate 0.05,0.1
   fastkv bench -m model.gguf -p 0 -d 1000-16000*2 -n 64 -t 1,2 -o jsonl)";
 
 using Numbers = std::vector<int>;
@@ -89,10 +88,10 @@ void add_test_options(CLI::App& app, BenchOptions& options) {
 }
 
 // As the flags give them, or as fastkv tune has found them where they give none; every parameter filled in.
-std::vector<bench::NamedMethod> resolved_methods(const BenchOptions& options, const Model& model) {
-    auto methods = bench::parse_methods(options.methods, options.shared.params);
+std::vector<bench::NamedMethod> methods_for(const MethodListOptions& options, const Model& model) {
+    auto methods = named_methods(options);
     for (bench::NamedMethod& method : methods) {
-        method.params = choose_method({method.params, options.shared.no_tuned}, model);
+        method.params = choose_method({method.params, options.no_tuned}, model);
         method.params = resolve(method.params, model.hparams());
     }
     return methods;
@@ -171,7 +170,7 @@ Plan make_plan(const BenchOptions& options) {
         if (n == 0) n = n_default;
     }
     Plan plan;
-    plan.rows = list_rows(options, resolved_methods(options, model), n_threads);
+    plan.rows = list_rows(options, methods_for(options.methods, model), n_threads);
     for (bench::Row& row : plan.rows) {
         const auto type = [&](CacheType given) {
             return cache_type_name(resolve_cache_type(given, row.method.params, model));
@@ -197,13 +196,7 @@ void add_bench_command(CLI::App& app, BenchOptions& options) {
     command->footer(footer);
     add_test_options(*command, options);
     add_model_options_but_threads(*command, options.model);
-    command->option_defaults()->group("Methods");
-    command
-        ->add_option("--methods,--method", options.methods,
-                     "methods, with parameters of their own after colons (default fullkv,fastkv);\n"
-                     "the flags below go to every method that has them")
-        ->type_name("NAME[:PARAM=VALUE...],...");
-    add_param_options(*command, options.shared);
+    add_method_list_options(*command, options.methods);
 }
 
 int bench_command(const BenchOptions& options) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/method_list.h"
 #include "cli/options.h"
 
 namespace fastkv::cli {
@@ -13,8 +14,7 @@ enum class BenchOutput { md, csv, json, jsonl };
 
 struct BenchOptions {
     ModelOptions model;
-    MethodOptions shared;  ///< parameters for every method that has them
-    std::string methods = "fullkv,fastkv";
+    MethodListOptions methods;
     std::vector<int> n_prompt = {1000};
     std::vector<int> n_gen = {32};
     std::vector<int> n_depth = {0};

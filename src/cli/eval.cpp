@@ -1,6 +1,5 @@
 #include "cli/eval.h"
 
-#include <chrono>
 #include <cstdio>
 #include <set>
 
@@ -12,7 +11,6 @@
 #include "cli/session_setup.h"
 #include "cli/text.h"
 #include "methods/values.h"
-#include "tune/tuned.h"
 
 namespace fastkv::cli {
 
@@ -27,7 +25,7 @@ other settings of the model or the evaluation are refused.)";
 
 // Everything that an answer depends on, beside its method.
 Json identity(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
-              const EvalProtocol& protocol) {
+              eval::Truncation truncation) {
     Json settings;
     settings["model_hash"] = model.hash();
     settings["compute"] = compute_name(model.params().compute);
@@ -36,8 +34,9 @@ Json identity(const EvalOptions& options, const Model& model, const eval::Measur
     settings["cache_type_v"] = cache_type_name(options.model.cache_type_v);
     settings["n_ctx"] = context_size(options.model, model);
     settings["max_prompt"] = options.max_prompt.value_or(0);
-    settings["truncation"] = protocol.truncation == eval::Truncation::reference ? "reference" : "message";
-    settings["reference_limits"] = protocol.reference_limits;
+    const bool reference = truncation == eval::Truncation::reference;
+    settings["truncation"] = reference ? "reference" : "message";
+    settings["reference_limits"] = reference;  // as folders have it
     settings.update(evaluation.settings());
     return settings;
 }
@@ -59,14 +58,13 @@ Json this_run(const EvalOptions& options, const Model& model, const std::vector<
     return run;
 }
 
-eval::RunParams run_params(const EvalOptions& options, const Model& model, const EvalProtocol& protocol) {
+eval::RunParams run_params(const EvalOptions& options, const Model& model, eval::Truncation truncation) {
     eval::RunParams params;
     params.session.n_ctx = context_size(options.model, model);
     params.session.cache_type_k = options.model.cache_type_k;
     params.session.cache_type_v = options.model.cache_type_v;
     params.max_prompt = options.max_prompt.value_or(0);
-    params.truncation = protocol.truncation;
-    params.reference_limits = protocol.reference_limits;
+    params.truncation = truncation;
     return params;
 }
 
@@ -159,6 +157,19 @@ void add_eval_options(CLI::App& command, EvalOptions& options, const std::string
     add_method_list_options(command, options.methods);
 }
 
+void add_truncation_option(CLI::App& command, std::function<void(eval::Truncation)> set) {
+    static const Choices<eval::Truncation> protocols = {{"whole-template", eval::Truncation::message},
+                                                        {"reference", eval::Truncation::reference}};
+    command
+        .add_option_function<std::string>(
+            "--protocol",
+            [set = std::move(set)](const std::string& text) { set(choose(protocols, "--protocol", text)); },
+            "how a prompt that is too long is cut\nwhole-template: its message loses the middle\nreference: as the "
+            "FastKV reference does it, which\nloses the chat template's control tokens, and cuts\nh2o's and "
+            "pyramidinfer's prompts to 7,950 tokens\n(default whole-template)")
+        ->type_name("NAME");
+}
+
 void add_eval_command(CLI::App& app, EvalOptions& options) {
     CLI::App* command = app.add_subcommand("eval", "Measure what methods cost in answers.");
     command->require_subcommand(1);
@@ -171,11 +182,12 @@ void add_eval_command(CLI::App& app, EvalOptions& options) {
 }
 
 int run_eval(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
-             const EvalProtocol& protocol) {
+             eval::Truncation truncation) {
     const std::vector<MethodParams> settings = resolved_methods(options.methods, model);
     const std::string path =
         options.folder.empty() ? default_folder(evaluation.name(), options.model.path) : options.folder;
-    ResultFolder folder(path, evaluation.name(), identity(options, model, evaluation, protocol), options.retry_failed);
+    ResultFolder folder(path, evaluation.name(), identity(options, model, evaluation, truncation),
+                        options.retry_failed);
     if (!folder.rows().empty()) {
         std::fprintf(stderr, "fastkv: note: %s has %zu answers already; they are kept\n", path.c_str(),
                      folder.rows().size());
@@ -185,7 +197,7 @@ int run_eval(const EvalOptions& options, const Model& model, const eval::Measure
 
     Countdown countdown;
     try {
-        ask_all(model, evaluation, settings, run_params(options, model, protocol), folder, countdown);
+        ask_all(model, evaluation, settings, run_params(options, model, truncation), folder, countdown);
     } catch (const Error& error) {
         countdown.clear();
         write_results(folder, evaluation);

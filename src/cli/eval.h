@@ -39,15 +39,12 @@ void add_eval_longbench(CLI::App& eval, EvalOptions& options);
 void add_eval_compare(CLI::App& eval, EvalOptions& options);
 void add_eval_oracle(CLI::App& eval, EvalOptions& options);
 
-/// How an evaluation is run, beside what the flags say.
-struct EvalProtocol {
-    eval::Truncation truncation = eval::Truncation::message;
-    bool reference_limits = false;
-};
+/// --protocol of the evaluations whose prompts the reference cuts in a way of its own; `set` is given the choice.
+void add_truncation_option(CLI::App& command, std::function<void(eval::Truncation)> set);
 
 /// Asks, keeps and prints; goes on in a folder that has some of it. Returns the exit code: 0, or 1 where samples
 /// failed. Throws Error, cancelled after Ctrl-C, with everything that was answered kept.
 int run_eval(const EvalOptions& options, const Model& model, const eval::Measurement& evaluation,
-             const EvalProtocol& protocol = {});
+             eval::Truncation truncation = eval::Truncation::message);
 
 }  // namespace fastkv::cli

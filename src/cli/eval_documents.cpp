@@ -45,6 +45,7 @@ std::vector<eval::Document> read_documents(const std::string& path) {
 std::vector<std::string> read_questions(const DocumentOptions& options) {
     std::vector<std::string> questions;
     for (const std::string& question : options.questions) {
+        if (is_blank(question)) refuse("-q is empty: it takes a question");
         questions.push_back(checked_text(question, "the question of -q"));
     }
     if (options.question_file.empty()) return questions;

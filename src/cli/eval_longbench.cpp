@@ -21,9 +21,6 @@ struct LongBenchOptions {
     eval::Truncation protocol = eval::Truncation::message;
 };
 
-const Choices<eval::Truncation> protocols = {{"whole-template", eval::Truncation::message},
-                                             {"reference", eval::Truncation::reference}};
-
 std::vector<std::string> parse_tasks(const std::string& text) {
     std::vector<std::string> sets;
     std::istringstream items(text);
@@ -76,8 +73,7 @@ int eval_longbench(const EvalOptions& options, const LongBenchOptions& own) {
     }
     const eval::LongBench longbench(params, data);
     const Model model = Model::load(options.model.path, options.model.params);
-    const bool reference = own.protocol == eval::Truncation::reference;
-    return run_eval(options, model, longbench, {own.protocol, /*reference_limits=*/reference});
+    return run_eval(options, model, longbench, own.protocol);
 }
 
 }  // namespace
@@ -93,13 +89,7 @@ void add_eval_longbench(CLI::App& eval, EvalOptions& options) {
         ->type_name("NAME,NAME,...");
     command->add_flag("--longbench-e", own->by_length,
                       "LongBench-E: tables by the words of the text; reads NAME_e.jsonl where there is one");
-    command
-        ->add_option_function<std::string>(
-            "--protocol", [own](const std::string& text) { own->protocol = choose(protocols, "--protocol", text); },
-            "how a prompt that is too long is cut\nwhole-template: its message loses the middle\nreference: as the "
-            "FastKV reference does it, which\nloses the chat template's control tokens, and cuts\nh2o's and "
-            "pyramidinfer's prompts to 7,950 tokens\n(default whole-template)")
-        ->type_name("NAME");
+    add_truncation_option(*command, [own](eval::Truncation protocol) { own->protocol = protocol; });
     add_eval_options(
         *command, options,
         "folder of LongBench's repository: data/NAME.jsonl (or NAME.jsonl)\nand config/dataset2prompt.json, "

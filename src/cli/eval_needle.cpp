@@ -44,7 +44,7 @@ void check_lengths(const EvalOptions& options, const Model& model, const eval::N
 
 int eval_needle(const EvalOptions& options, eval::NeedleParams params) {
     params.limit = options.limit.value_or(0);
-    const std::string haystack = haystack_text(options.data);
+    const std::string haystack = haystack_text(options.data, "--data");
     const Model model = Model::load(options.model.path, options.model.params);
     check_lengths(options, model, params);
     const eval::Needle needle(model, params, haystack);

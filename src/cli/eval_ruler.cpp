@@ -23,13 +23,11 @@ struct RulerOptions {
     eval::RulerParams params;
     std::string essays, squad, hotpotqa;
     bool gives_lengths = false, gives_seed = false;
-    EvalProtocol protocol;
+    eval::Truncation protocol = eval::Truncation::message;
 };
 
 const Choices<eval::RulerAnswers> answer_kinds = {{"official", eval::RulerAnswers::official},
                                                   {"reference", eval::RulerAnswers::reference}};
-const Choices<eval::Truncation> protocols = {{"whole-template", eval::Truncation::message},
-                                             {"reference", eval::Truncation::reference}};
 
 std::vector<std::string> parse_tasks(const std::string& text) {
     std::vector<std::string> tasks;
@@ -63,7 +61,7 @@ void choose_tasks(RulerOptions& own) {
 
 eval::RulerSources read_sources(const RulerOptions& own) {
     eval::RulerSources sources;
-    sources.essays = haystack_text(own.essays);
+    sources.essays = haystack_text(own.essays, "--essays");
     if (asks(own, "qa_1")) sources.squad = eval::squad_data(read_file(own.squad), own.squad);
     if (asks(own, "qa_2")) sources.hotpotqa = eval::hotpotqa_data(read_file(own.hotpotqa), own.hotpotqa);
     return sources;
@@ -107,8 +105,19 @@ std::vector<eval::RulerFile> read_files(const EvalOptions& options, const RulerO
     for (const fs::path& path : jsonl_files(options.data)) {
         eval::RulerFile file{path.stem().string(), length_of(path), {}};
         if (!own.params.tasks.empty() && !asks(own, file.task)) continue;
+        try {
+            eval::check_ruler_task(file.task);
+        } catch (const Error& error) {
+            refuse(path.string() + ": " + error.what());
+        }
         const std::string content = read_file(path.string());
-        eval::check_ruler_task(file.task);
+        const bool taken = std::any_of(files.begin(), files.end(), [&](const eval::RulerFile& other) {
+            return other.task == file.task && other.length == file.length;
+        });
+        if (taken) {
+            refuse(path.string() + " is a second file of " + file.task +
+                   ": read one at a time, or put them into folders that are called by their length, such as 4096");
+        }
         file.rows = eval::json_lines(content, path.string());
         file.hash = eval::fnv1a(content);
         if (file.rows.empty()) fail(path.string() + " has no rows");
@@ -149,15 +158,7 @@ void add_own_options(CLI::App& command, const std::shared_ptr<RulerOptions>& own
         "tokens that an answer may take: official (RULER's, by task)\nor reference (64, as the FastKV reference) "
         "(default official)",
         [own](const std::string& text) { own->params.answers = choose(answer_kinds, "--tokens-to-generate", text); });
-    add("--protocol", "NAME",
-        "how a prompt that is too long is cut\nwhole-template: its message loses the middle\nreference: as the FastKV "
-        "reference does it, which\nloses the chat template's control tokens, and cuts\nh2o's and pyramidinfer's "
-        "prompts "
-        "to 7,950 tokens\n(default whole-template)",
-        [own](const std::string& text) {
-            own->protocol.truncation = choose(protocols, "--protocol", text);
-            own->protocol.reference_limits = own->protocol.truncation == eval::Truncation::reference;
-        });
+    add_truncation_option(command, [own](eval::Truncation protocol) { own->protocol = protocol; });
     add("--seed", "N", "of all that is drawn (default 42)", [own](const std::string& text) {
         own->params.seed = parse_number<uint64_t>("--seed", text, "a whole number from 0");
         own->gives_seed = true;

@@ -24,12 +24,12 @@ std::string essays_folder() {
     return (cache.starts_with('/') ? cache : variable("HOME") + "/.cache") + "/fastkv/haystack";
 }
 
-std::string folder_text(const std::string& folder) {
+std::string folder_text(const std::string& folder, const std::string& flag) {
     std::vector<std::string> files;
     for (const auto& entry : fs::directory_iterator(folder)) {
         if (entry.path().extension() == ".txt") files.push_back(entry.path().string());
     }
-    if (files.empty()) fail("--data " + folder + " has no .txt files");
+    if (files.empty()) fail(flag + " " + folder + " has no .txt files");
     std::sort(files.begin(), files.end());
     std::string text;
     for (const std::string& file : files) text += read_text_file(file) + "\n";
@@ -38,13 +38,13 @@ std::string folder_text(const std::string& folder) {
 
 }  // namespace
 
-std::string haystack_text(const std::string& path) {
+std::string haystack_text(const std::string& path, const std::string& flag) {
     const std::string folder = path.empty() ? essays_folder() : path;
     std::error_code ignored;
-    if (fs::is_directory(folder, ignored)) return folder_text(folder);
+    if (fs::is_directory(folder, ignored)) return folder_text(folder, flag);
     if (!path.empty()) return read_text_file(path);
     fail("no essays in " + folder + ": 'python3 scripts/lib/fetch_data.py haystack " + folder +
-         "' fetches them; or name a text or a folder of texts with --data");
+         "' fetches them; or name a text or a folder of texts with " + flag);
 }
 
 }  // namespace fastkv::cli

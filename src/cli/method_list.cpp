@@ -4,7 +4,6 @@
 #include <set>
 #include <sstream>
 
-#include "bench/methods.h"
 #include "cli/method_choice.h"
 
 namespace fastkv::cli {
@@ -28,17 +27,36 @@ std::string without_all(const std::string& methods) {
     return names;
 }
 
-// The values of the flags in all combinations.
-std::vector<MethodParams> combinations(const MethodListOptions& options) {
-    std::vector<MethodParams> all(1);
+// One value of each flag, and those of flags with several by name.
+struct Combination {
+    MethodParams params;
+    std::vector<std::pair<std::string, std::string>> chosen;
+};
+
+std::vector<Combination> combinations(const MethodListOptions& options) {
+    std::vector<Combination> all(1);
     for (const auto& [name, values] : options.shared) {
-        std::vector<MethodParams> more;
-        for (const MethodParams& params : all) {
-            for (const std::string& value : values) set_param(more.emplace_back(params), name, value);
+        std::vector<Combination> more;
+        for (const Combination& some : all) {
+            for (const std::string& value : values) {
+                Combination& one = more.emplace_back(some);
+                set_param(one.params, name, value);
+                if (values.size() > 1) one.chosen.emplace_back(name, value);
+            }
         }
         all = std::move(more);
     }
     return all;
+}
+
+// With the chosen values that went to the method: "fastkv:tsp_layer=14:retain_rate=0.1".
+std::string name_with(const bench::NamedMethod& method, const Combination& combination) {
+    std::string name = method.name;
+    for (const auto& [param, value] : combination.chosen) {
+        const std::string own = param_text(method.params, param);
+        if (own == param_text(combination.params, param)) name.append(":").append(param).append("=").append(own);
+    }
+    return name;
 }
 
 std::vector<std::string> checked_values(const ParamInfo& info, const std::string& text) {
@@ -53,7 +71,7 @@ std::vector<std::string> checked_values(const ParamInfo& info, const std::string
 
 void add_method_list_options(CLI::App& app, MethodListOptions& options) {
     app.option_defaults()->group("Methods");
-    app.add_option("--methods", options.methods,
+    app.add_option("--methods,--method", options.methods,
                    "NAME or NAME:PARAMETER=VALUE:..., several by commas, or all (default fullkv,fastkv);\n"
                    "the flags below hold for all that know them, and take lists: --retain-rate 0.1,0.2")
         ->type_name("LIST");
@@ -70,19 +88,31 @@ void add_method_list_options(CLI::App& app, MethodListOptions& options) {
     }
 }
 
-std::vector<MethodParams> method_list(const MethodListOptions& options) {
+std::vector<bench::NamedMethod> named_methods(const MethodListOptions& options) {
     const std::string methods = without_all(options.methods);
-    std::vector<std::vector<MethodParams>> by_method;  // [methods]; those that a flag does not concern come up again
-    std::set<std::string> seen;
-    for (const MethodParams& shared : combinations(options)) {
-        const auto named = bench::parse_methods(methods, shared);
+    std::vector<std::vector<bench::NamedMethod>> by_method;  // [methods]
+    for (const Combination& combination : combinations(options)) {
+        const auto named = bench::parse_methods(methods, combination.params);
         by_method.resize(named.size());
         for (size_t i = 0; i < named.size(); ++i) {
-            if (seen.insert(method_text(named[i].params)).second) by_method[i].push_back(named[i].params);
+            const bool again = std::any_of(by_method[i].begin(), by_method[i].end(), [&](const auto& other) {
+                return method_text(other.params) == method_text(named[i].params);
+            });
+            if (again) continue;  // a flag that does not concern it
+            by_method[i].push_back({name_with(named[i], combination), named[i].params});
         }
     }
-    std::vector<MethodParams> all;
+    std::vector<bench::NamedMethod> all;
     for (const auto& settings : by_method) all.insert(all.end(), settings.begin(), settings.end());
+    return all;
+}
+
+std::vector<MethodParams> method_list(const MethodListOptions& options) {
+    std::vector<MethodParams> all;
+    std::set<std::string> seen;
+    for (const bench::NamedMethod& method : named_methods(options)) {
+        if (seen.insert(method_text(method.params)).second) all.push_back(method.params);
+    }
     return all;
 }
 

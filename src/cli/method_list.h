@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/methods.h"
 #include "cli/options.h"
 
 namespace fastkv::cli {
@@ -19,8 +20,12 @@ struct MethodListOptions {
 /// --methods, and the flags of all parameters, each with a list of values.
 void add_method_list_options(CLI::App& app, MethodListOptions& options);
 
-/// The settings that are asked for, each once. `--methods` is as bench::parse_methods() reads it, or "all"; a list of
-/// values of a flag makes a setting of each, in all combinations. Throws Error(usage) like parse_methods().
+/// What is asked for, by names that tell it apart. `--methods` is as bench::parse_methods() reads it, or "all"; a list
+/// of values of a flag makes a setting of each, in all combinations, for the methods that know it:
+/// "fastkv:retain_rate=0.1". Throws Error(usage) like parse_methods().
+std::vector<bench::NamedMethod> named_methods(const MethodListOptions& options);
+
+/// Their settings, each once.
 std::vector<MethodParams> method_list(const MethodListOptions& options);
 
 /// The same with every default filled in for the model, what fastkv tune has found for it included (choose_method()),

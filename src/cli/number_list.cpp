@@ -52,7 +52,8 @@ std::vector<int> parse_number_list(const std::string& flag, const std::string& t
     for (std::string item; std::getline(items, item, ',');) {
         const Range range = parse_range(flag, item, kind, least, most);
         for (int64_t n = range.first; n <= range.last; n = range.step_kind == '+' ? n + range.step : n * range.step) {
-            if (numbers.size() == max_numbers) refuse(flag + " " + text + " are more than a thousand numbers");
+            if (numbers.size() == max_numbers)
+                refuse(flag + " " + text + " are more than a thousand numbers; 1000-8000+1000 has a step");
             numbers.push_back(int(n));
         }
     }

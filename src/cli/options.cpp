@@ -91,10 +91,6 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
 void add_method_options(CLI::App& app, MethodOptions& options) {
     app.option_defaults()->group(list_params().front().group);
     app.add_option("--method", options.params.method, method_help())->type_name("NAME");
-    add_param_options(app, options);
-}
-
-void add_param_options(CLI::App& app, MethodOptions& options) {
     MethodParams& params = options.params;
     const std::vector<ParamInfo> infos = list_params();
     for (const ParamInfo& info : infos) {

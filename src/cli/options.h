@@ -30,8 +30,6 @@ void add_model_options(CLI::App& app, ModelOptions& options);
 /// All of them but -t.
 void add_model_options_but_threads(CLI::App& app, ModelOptions& options);
 void add_method_options(CLI::App& app, MethodOptions& options);
-/// All of them but --method.
-void add_param_options(CLI::App& app, MethodOptions& options);
 void add_sampling_options(CLI::App& app, SamplerParams& params);
 
 /// The arguments as CLI11 can read them: llama.cpp's short names of several letters (-ngl) become long ones.

@@ -2,25 +2,20 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 
 #include "cli/text.h"
 #include "cli/tune_bench.h"
+#include "cli/tune_output.h"
 #include "cli/whole_file.h"
-#include "text/json.h"
 #include "tune/layer_distance.h"
-#include "tune/plot.h"
 #include "tune/search.h"
 #include "tune/tuned.h"
 
 namespace fastkv::cli {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr int distance_prompts = 4;  // eq. 3's calibration set
 constexpr int tried_layers = 6;      // the nearest to FullKV by eq. 3
@@ -37,17 +32,6 @@ const std::vector<tune::Dimension> default_dimensions = {
     {"window", {"8", "16", "32"}},
 };
 
-struct Found {
-    std::vector<tune::LayerDistance> distances;  // [layers] by layer
-    std::vector<tune::Setting> settings;         // those tried, the cheapest first
-    int n_possible = 0;                          // settings within the limits
-    tune::SearchResult result;
-    eval::Tally full;  // of FullKV on the prompts of the rounds
-    std::vector<tune::LayerAnswers> answers;
-    eval::Tally curve_full;
-    std::string stored;  // the path
-};
-
 class Tuning {
   public:
     explicit Tuning(const TuneOptions& options) : options_(options), bench_(options) {
@@ -57,6 +41,7 @@ class Tuning {
     }
 
     Found run() {
+        list_possible();
         measure_distances();
         choose_settings();
         ask_full_first();
@@ -148,33 +133,38 @@ class Tuning {
         return dimensions;
     }
 
-    std::vector<tune::Setting> settings_with(std::vector<tune::Dimension> dimensions,
-                                             const std::vector<int>& layers) const {
-        if (!layers.empty()) {
-            tune::Dimension of_layers{"tsp_layer", {}};
-            for (const int layer : layers) of_layers.second.push_back(std::to_string(layer));
-            dimensions.push_back(of_layers);
+    // All settings that keep within the limits: what cannot be is refused before anything is measured.
+    void list_possible() {
+        std::vector<tune::Dimension> varied = dimensions();
+        const bool fixed = options_.method.params.tsp_layer ||
+                           std::any_of(varied.begin(), varied.end(), [](auto& d) { return d.first == "tsp_layer"; });
+        if (!fixed) {
+            tune::Dimension layers{"tsp_layer", {}};
+            for (const int layer : all_layers()) layers.second.push_back(std::to_string(layer));
+            varied.push_back(layers);
         }
-        const tune::Limits limits{options_.max_work.value_or(0.6) + rounding,
-                                  options_.max_cache.value_or(0.1) + rounding};
-        return tune::list_settings(options_.method.params, dimensions, limits,
-                                   [&](const MethodParams& method) { return cost(method); });
+        chooses_layers_ = !fixed;
+        const double max_work = options_.max_work.value_or(0.6), max_cache = options_.max_cache.value_or(0.1);
+        possible_ = tune::list_settings(options_.method.params, varied, {max_work + rounding, max_cache + rounding},
+                                        [&](const MethodParams& method) { return cost(method); });
+        if (!possible_.empty()) return;
+        refuse(format("no setting keeps within --max-work %g and --max-cache %g: raise them", max_work, max_cache));
     }
 
     // Of the layers that the limits allow, the nearest by eq. 3.
     void choose_settings() {
-        const auto varied = dimensions();
-        const bool fixed = options_.method.params.tsp_layer ||
-                           std::any_of(varied.begin(), varied.end(), [](auto& d) { return d.first == "tsp_layer"; });
-        std::vector<int> layers;
-        for (const int layer : fixed ? std::vector<int>() : tune::nearest_layers(found_.distances)) {
-            if (int(layers.size()) < tried_layers && !settings_with(varied, {layer}).empty()) layers.push_back(layer);
-        }
-        std::vector<tune::Setting> all;
-        if (fixed || !layers.empty()) all = settings_with(varied, layers);
-        if (all.empty()) {
-            refuse(format("no setting keeps within --max-work %g and --max-cache %g", options_.max_work.value_or(0.6),
-                          options_.max_cache.value_or(0.1)));
+        std::vector<tune::Setting> all = possible_;
+        if (chooses_layers_) {
+            const auto has = [](int layer) {
+                return [layer](const tune::Setting& setting) { return setting.method.tsp_layer == layer; };
+            };
+            std::vector<int> layers = tune::nearest_layers(found_.distances);
+            std::erase_if(layers,
+                          [&](int layer) { return std::none_of(possible_.begin(), possible_.end(), has(layer)); });
+            layers.resize(std::min(layers.size(), size_t(tried_layers)));
+            std::erase_if(all, [&](const tune::Setting& setting) {
+                return std::find(layers.begin(), layers.end(), *setting.method.tsp_layer) == layers.end();
+            });
         }
         found_.n_possible = int(all.size());
         found_.settings = tune::sample_settings(all, options_.n_settings.value_or(32), options_.seed);
@@ -239,16 +229,13 @@ class Tuning {
     const TuneOptions& options_;
     Bench bench_;
     tune::SearchPlan plan_;
+    std::vector<tune::Setting> possible_;  // within the limits, the cheapest first
+    bool chooses_layers_ = false;          // eq. 3 says which layers are tried
     Countdown countdown_;
     std::string stage_;
     int n_asked_ = 0;
     Found found_;
 };
-
-// ---- results
-// ---------------------------------------------------------------------------------------------------------
-
-std::string setting_text(const tune::Setting& setting) { return method_text(setting.method); }
 
 tune::Tuned tuned_from(const TuneOptions& options, const Found& found) {
     const auto winner = size_t(*found.result.winner);
@@ -279,119 +266,6 @@ std::string store(const TuneOptions& options, const Bench& bench, const Found& f
     return path;
 }
 
-void print_distances(const Found& found) {
-    std::printf("## Distance of the last hidden state from FullKV's (eq. 3)\n\n");
-    std::printf("| TSP layer | mean squared distance | relative |\n|---:|---:|---:|\n");
-    for (const tune::LayerDistance& at : found.distances) {
-        std::printf("| %d | %.4g | %.4f |\n", at.layer, at.squared, at.relative);
-    }
-}
-
-std::string changes_text(const eval::Tally& tally) {
-    if (tally.asked == 0) return " | ";
-    return share_text(tally.right, tally.asked) + format(" | %d, %d", tally.lost, tally.gained);
-}
-
-void print_settings(const Found& found) {
-    std::printf("\n## Settings, the cheapest first (%zu of %d within the limits)\n\n", found.settings.size(),
-                found.n_possible);
-    std::printf("FullKV: %s\n\n", share_text(found.full.right, found.full.asked).c_str());
-    std::printf("| setting | work | cache | right | lost, gained | right, fresh prompts | lost, gained |\n");
-    std::printf("|---|---:|---:|---|---|---|---|\n");
-    for (size_t i = 0; i < found.settings.size(); ++i) {
-        const tune::Setting& setting = found.settings[i];
-        const bool won = found.result.winner && size_t(*found.result.winner) == i;
-        std::printf("| %s%s | %.1f %% | %.1f %% | %s | %s |\n", won ? "**chosen:** " : "",
-                    setting_text(setting).c_str(), 100 * setting.cost.work, 100 * setting.cost.cache,
-                    changes_text(found.result.tallies[i]).c_str(), changes_text(found.result.confirmed[i]).c_str());
-    }
-}
-
-void print_answers_by_layer(const Found& found) {
-    if (found.answers.empty()) return;
-    std::printf("\n## Answers by layer, the rest as chosen\n\n");
-    std::printf("FullKV: %s\n\n", share_text(found.curve_full.right, found.curve_full.asked).c_str());
-    std::printf("| TSP layer | right | lost, gained |\n|---:|---|---|\n");
-    for (const tune::LayerAnswers& at : found.answers) {
-        std::printf("| %d | %s |\n", at.layer, changes_text(at.tally).c_str());
-    }
-}
-
-std::string choice_text(const Found& found) {
-    if (!found.result.winner) {
-        return "No setting within the limits answers as FullKV does: raise --max-work or --max-cache, or --settings to "
-               "try more.";
-    }
-    const auto winner = size_t(*found.result.winner);
-    const tune::Setting& setting = found.settings[winner];
-    const eval::Tally& tally = found.result.confirmed[winner];
-    return format(
-        "Chosen: %s: %.1f %% of FullKV's work, %.1f %% of its cache; %s of fresh prompts right, %d lost and %d "
-        "gained against FullKV.",
-        setting_text(setting).c_str(), 100 * setting.cost.work, 100 * setting.cost.cache,
-        share_text(tally.right, tally.asked).c_str(), tally.lost, tally.gained);
-}
-
-void print_markdown(const TuneOptions& options, const Bench& bench, const Found& found) {
-    std::printf("# FastKV for %s\n\nText: %s.\n\n", bench.model().hparams().name.c_str(),
-                tune_text_name(options).c_str());
-    print_distances(found);
-    print_settings(found);
-    print_answers_by_layer(found);
-    std::printf("\n%s\n", choice_text(found).c_str());
-    if (!found.stored.empty()) std::printf("Stored in %s; later runs use it and say so.\n", found.stored.c_str());
-}
-
-Json tally_json(const eval::Tally& tally) {
-    const eval::Interval share = eval::wilson(tally.right, tally.asked);
-    return {{"asked", tally.asked}, {"right", tally.right},   {"interval", {share.low, share.high}},
-            {"lost", tally.lost},   {"gained", tally.gained}, {"within_noise", eval::within_noise(tally)}};
-}
-
-void print_json(const TuneOptions& options, const Bench& bench, const Found& found) {
-    Json json = {{"model", bench.model().hparams().name},
-                 {"text", tune_text_name(options)},
-                 {"lengths", options.lengths},
-                 {"seed", options.seed},
-                 {"full", tally_json(found.full)},
-                 {"n_possible", found.n_possible}};
-    json["distances"] = Json::array();
-    for (const auto& at : found.distances) {
-        json["distances"].push_back({{"layer", at.layer}, {"squared", at.squared}, {"relative", at.relative}});
-    }
-    json["settings"] = Json::array();
-    for (size_t i = 0; i < found.settings.size(); ++i) {
-        const tune::Setting& setting = found.settings[i];
-        Json row = {{"setting", setting_text(setting)},
-                    {"work", setting.cost.work},
-                    {"cache", setting.cost.cache},
-                    {"rounds", tally_json(found.result.tallies[i])}};
-        if (found.result.confirmed[i].asked > 0) row["confirmed"] = tally_json(found.result.confirmed[i]);
-        json["settings"].push_back(std::move(row));
-    }
-    json["answers_by_layer"] = Json::array();
-    for (const auto& at : found.answers) {
-        json["answers_by_layer"].push_back({{"layer", at.layer}, {"answers", tally_json(at.tally)}});
-    }
-    if (found.result.winner) json["chosen"] = setting_text(found.settings[size_t(*found.result.winner)]);
-    if (!found.stored.empty()) json["stored"] = found.stored;
-    std::printf("%s\n", text::json_text(json, 2).c_str());
-}
-
-std::string picture(const Bench& bench, const Found& found) {
-    tune::Curves curves;
-    curves.title = "FastKV: the TSP layer for " + bench.model().hparams().name;
-    curves.n_layer = bench.model().hparams().n_layer;
-    curves.distances = found.distances;
-    curves.answers = found.answers;
-    curves.full = found.curve_full;
-    if (found.result.winner) {
-        const MethodParams& chosen = found.settings[size_t(*found.result.winner)].method;
-        curves.chosen = *resolve(chosen, bench.model().hparams()).tsp_layer;
-    }
-    return tune::plot_svg(curves);
-}
-
 }  // namespace
 
 int tune_search(const TuneOptions& options) {
@@ -400,12 +274,8 @@ int tune_search(const TuneOptions& options) {
     Tuning tuning(options);
     Found found = tuning.run();
     if (found.result.winner && !options.no_store) found.stored = store(options, tuning.bench(), found);
-    if (plot) plot->write(picture(tuning.bench(), found));
-    if (options.output == "json") {
-        print_json(options, tuning.bench(), found);
-    } else {
-        print_markdown(options, tuning.bench(), found);
-    }
+    if (plot) plot->write(found_picture(found, tuning.bench().model().hparams()));
+    print_found(found, options, tuning.bench().model().hparams());
     return found.result.winner ? 0 : 1;
 }
 

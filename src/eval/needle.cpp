@@ -148,7 +148,7 @@ plot::HeatMap needle_heat_map(const std::vector<Row>& rows, const std::string& s
         if (row.setting != setting || row.failed()) continue;
         map.scores[index_in(map.depths, int(row.depth))][index_in(map.lengths, row.length)] = row.score;
     }
-    map.title = name + text::format(": mean %.3f", mean_of(scores).mean);
+    map.title = name + (scores.empty() ? ": no answers" : text::format(": mean %.3f", mean_of(scores).mean));
     map.note = setting;
     return map;
 }

@@ -191,7 +191,8 @@ RulerPrompt Ruler::prompt_of(const Question& question, bool probes) const {
         if (task == "fwe") return make_fwe(length, fit, random);
         return make_qa(task == "qa_1" ? sources_.squad.value() : sources_.hotpotqa.value(), index, fit, random);
     } catch (const Error& error) {
-        throw Error(error.kind(), task + " of " + std::to_string(length) + " tokens: " + error.what());
+        throw Error(error.kind(), task + " of " + std::to_string(length) + " tokens, " + std::to_string(reserved) +
+                                      " of them for the answer: " + error.what());
     }
 }
 

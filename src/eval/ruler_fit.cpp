@@ -9,8 +9,7 @@ namespace fastkv::eval {
 int Fit::largest(int least, int most, const std::function<std::string(int)>& build) const {
     int fits = least, n_fits = count(build(least));
     if (n_fits > n_tokens) {
-        refuse("a prompt of " + std::to_string(n_tokens) + " tokens is too short for this task: it takes at least " +
-               std::to_string(n_fits));
+        refuse("too short for this task, whose prompt takes at least " + std::to_string(n_fits));
     }
     if (probes) return least;
     // Tokens are nearly proportional to units: a step goes where the price so far says, or between a number that fits

@@ -61,8 +61,8 @@ QaData read_data(std::string_view content, const std::string& name, const std::s
     Documents documents;
     try {
         read(Json::parse(content), documents, data);
-    } catch (const Json::exception& error) {
-        fail(name + " is no file of " + what + ": " + error.what());
+    } catch (const Json::exception&) {
+        fail(name + " is no file of " + what);
     }
     if (data.questions.empty()) fail(name + " has no questions with answers");
     data.documents = documents.take();

@@ -47,10 +47,11 @@ class Run {
   private:
     std::vector<Pair> pairs_left(const std::set<std::string>& done) const {
         const std::vector<SampleInfo> samples = evaluation_.samples();
+        std::set<std::string> taken = done;  // a length or a question may have been listed twice
         std::vector<Pair> pairs;
         for (size_t i = 0; i < samples.size(); ++i) {
             for (size_t j = 0; j < settings_.size(); ++j) {
-                if (done.count(key_of(method_text(settings_[j]), samples[i].id)) > 0) continue;
+                if (!taken.insert(key_of(method_text(settings_[j]), samples[i].id)).second) continue;
                 const int n_prompt = std::max(1, int(samples[i].n_tokens));
                 const double share = estimate(model_, settings_[j], n_prompt, params_.session).prefill_share;
                 pairs.push_back({i, j, work_of(model_, samples[i], share)});
@@ -101,7 +102,7 @@ class Run {
         int most = params_.session.n_ctx - sample.n_predict;
         if (params_.max_prompt > 0) most = std::min(most, params_.max_prompt);
         const bool limited = method.method == "h2o" || method.method == "pyramidinfer";
-        if (params_.reference_limits && limited) most = std::min(most, reference_limit);
+        if (params_.truncation == Truncation::reference && limited) most = std::min(most, reference_limit);
         return most;
     }
 

@@ -15,9 +15,9 @@ namespace fastkv::eval {
 struct RunParams {
     SessionParams session;  ///< n_ctx: what prompt and answer may have together
     int max_prompt = 0;     ///< longer prompts are cut in the middle; 0: only where the context demands it
+    /// With Truncation::reference h2o and pyramidinfer read no more than 7,950 tokens, as the reference, whose score
+    /// matrices fill the GPU.
     Truncation truncation = Truncation::message;
-    /// The reference reads no more than 7,950 tokens with h2o and pyramidinfer (its score matrices fill the GPU).
-    bool reference_limits = false;
 };
 
 struct RunProgress {
@@ -32,7 +32,7 @@ using OnProgress = std::function<bool(const RunProgress&)>;
 
 /// Samples in their order, each under all settings before the next, so that a run that is cut off has asked all
 /// settings the same. Pairs whose Row::key() is in `done` are skipped. A pair that throws becomes a row with its error,
-/// unless it was cancelled. `settings` are resolved for the model.
+/// unless it was cancelled; samples of the same id are asked once. `settings` are resolved for the model.
 void run_evaluation(const Model& model, const Measurement& evaluation, const std::vector<MethodParams>& settings,
                     const std::set<std::string>& done, const RunParams& params,
                     const std::function<void(const Row&)>& keep, const OnProgress& progress);

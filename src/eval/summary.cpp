@@ -177,6 +177,9 @@ std::string grid_text(const Grid& grid) {
     return result;
 }
 
+// Nothing where nothing was measured: all samples failed, or the evaluation only reads.
+std::string measured_text(const char* number, double value) { return value > 0 ? format(number, value) : ""; }
+
 Grid grid_of(const Table& table) {
     Grid grid(1, {"method"});
     for (const std::string& column : table.columns) grid[0].push_back(column);
@@ -188,9 +191,9 @@ Grid grid_of(const Table& table) {
         const SettingLine& line = table.lines[i];
         grid.push_back({names[i]});
         for (const Cell& cell : line.cells) grid.back().push_back(cell_text(cell, table));
-        grid.back().push_back(format("%.2f s", line.prefill_seconds));
-        grid.back().push_back(format("%.2f s", line.decode_seconds));
-        grid.back().push_back(format("%.1f MiB", line.kv_cache_bytes / (1 << 20)));
+        grid.back().push_back(measured_text("%.2f s", line.prefill_seconds));
+        grid.back().push_back(measured_text("%.2f s", line.decode_seconds));
+        grid.back().push_back(measured_text("%.1f MiB", line.kv_cache_bytes / (1 << 20)));
     }
     return grid;
 }

@@ -22,7 +22,7 @@ struct Cell {
 struct SettingLine {
     std::string method, setting;
     std::vector<Cell> cells;     ///< [columns] of its table
-    double prefill_seconds = 0;  ///< means over the answered samples
+    double prefill_seconds = 0;  ///< means over the answered samples; 0 where nothing was measured
     double decode_seconds = 0;
     double kv_cache_bytes = 0;
 };

@@ -149,9 +149,10 @@ class PngCanvas : public Canvas {
                                               int(std::ceil(scale * height))),
                    cairo_surface_destroy),
           cairo_(cairo_create(surface_.get()), cairo_destroy) {
+        use(light_palette.page, 1);
+        cairo_paint(cairo_.get());  // the last pixels too, where the size is no whole number
         cairo_scale(cairo_.get(), scale, scale);
         cairo_set_line_join(cairo_.get(), CAIRO_LINE_JOIN_ROUND);
-        rectangle(0, 0, width, height, light_palette.page, 1);
     }
 
     void rectangle(double x, double y, double width, double height, Paint fill, double opacity) override {

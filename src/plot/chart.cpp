@@ -115,15 +115,18 @@ void draw_line(Canvas& canvas, const Place& at, const ChartLine& line) {
 void name_points(Canvas& canvas, const Place& at) {
     std::vector<std::pair<double, double>> points;
     std::vector<std::string> names;
-    std::vector<Box> taken;
-    if (at.chart.reference) {
-        const double y = at.y(at.chart.reference->y);
-        taken.push_back({left, y - 2, at.right(), y + 2});
-    }
+    std::vector<Box> taken;  // lines that would go through the words
+    const auto take_level = [&](double y) { taken.push_back({left, at.y(y) - 2, at.right(), at.y(y) + 2}); };
+    for (const Tick& tick : at.chart.y.ticks) take_level(tick.at);
+    if (at.chart.reference) take_level(at.chart.reference->y);
     for (const ChartLine& line : at.chart.lines) {
         if (line.name.empty() || line.points.empty()) continue;
-        points.emplace_back(at.x(line.points[0].x), at.y(line.points[0].y));
+        const ChartPoint& point = line.points[0];
+        points.emplace_back(at.x(point.x), at.y(point.y));
         names.push_back(line.name);
+        if (!point.interval) continue;
+        const double x = at.x(point.x);
+        taken.push_back({x - 1, at.y(point.interval->second), x + 1, at.y(point.interval->first)});
     }
     const std::vector<Label> labels = place_labels(points, names, at.frame(), taken);
     for (size_t i = 0; i < labels.size(); ++i) {

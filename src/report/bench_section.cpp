@@ -21,6 +21,8 @@ HtmlCell timing_cell(const std::optional<Timing>& timing, int digits, int repeti
     return {text};
 }
 
+std::string threads_text(int n) { return format(n == 1 ? "%d thread" : "%d threads", n); }
+
 HtmlCell bytes_cell(const std::optional<double>& bytes) { return bytes ? mebibytes_cell(*bytes) : HtmlCell{""}; }
 
 using TestKey = std::tuple<int, int, int, int>;  // threads, depth, prompt, answer
@@ -54,7 +56,7 @@ void put_rows(Html& html, const Bench& bench, const SettingNames& names) {
         std::stable_sort(rows.begin(), rows.end(),
                          [&](auto a, auto b) { return names.place(a->setting) < names.place(b->setting); });
         const auto full = std::find_if(rows.begin(), rows.end(), [](auto row) { return row->method == "fullkv"; });
-        HtmlLines part{format("%s, %d threads", rows[0]->test().c_str(), rows[0]->n_threads), {}};
+        HtmlLines part{rows[0]->test() + ", " + threads_text(rows[0]->n_threads), {}};
         for (const BenchRow* row : rows)
             part.lines.push_back(line_of(*row, full == rows.end() ? nullptr : *full, names));
         parts.push_back(std::move(part));
@@ -75,7 +77,8 @@ struct Curve {
 };
 
 /// Over the prompt's length where there is a prompt, else over the depth.
-void put_curve(Html& html, const std::vector<const BenchRow*>& rows, const Curve& curve, const SettingNames& names) {
+void put_curve(Html& html, const std::vector<const BenchRow*>& rows, const Curve& curve, const SettingNames& names,
+               const PictureNames& short_names) {
     std::map<std::string, std::map<int, double>> values;  // by setting and length
     std::vector<double> all, lengths;
     for (const BenchRow* row : rows) {
@@ -103,7 +106,7 @@ void put_curve(Html& html, const std::vector<const BenchRow*>& rows, const Curve
         }
         if (points.empty()) continue;
         const SettingLook& look = names.look(setting);
-        chart.lines.push_back({clipped(look.name, 28), look.paint, points, 2.2, look.dashed, look.marker});
+        chart.lines.push_back({short_names.of(setting), look.paint, points, 2.2, look.dashed, look.marker});
     }
     html.open("figure").element("figcaption", curve.title);
     html.raw(draw_chart(chart, curve.title, plot::Target::svg_in_page)).close();
@@ -133,15 +136,16 @@ void put_curves(Html& html, const Bench& bench, const SettingNames& names) {
     for (const BenchRow& row : bench.rows) {
         groups[{row.n_threads, row.n_prompt > 0 ? row.n_depth : -1, row.n_gen}].push_back(&row);
     }
+    const PictureNames short_names(bench.rows);
     for (const auto& [key, rows] : groups) {
         const auto& [threads, depth, n_gen] = key;
         if (groups.size() > 1) {
-            std::string title = format("%d threads, %d tokens decoded", threads, n_gen);
+            std::string title = threads_text(threads) + format(", %d tokens decoded", n_gen);
             if (depth > 0) title += format(", after %d tokens", depth);
             html.element("h4", title);
         }
         html.open("div", {{"class", "plots"}});
-        for (const Curve& curve : all_curves()) put_curve(html, rows, curve, names);
+        for (const Curve& curve : all_curves()) put_curve(html, rows, curve, names, short_names);
         html.close();
     }
 }

@@ -1,6 +1,7 @@
 // Everything about one evaluation: tables, pictures, what was lost, what failed.
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "eval/needle.h"
 #include "eval/oracle.h"
@@ -55,13 +56,14 @@ void put_picture(Html& html, const std::string& caption, const std::string& svg)
 }
 
 void put_heat_maps(Html& html, const Evaluation& evaluation, const SettingNames& names) {
-    constexpr size_t few = 4;  // columns, so that three maps stand side by side
+    constexpr size_t few = 2;  // columns, so that three maps have room side by side
+    const PictureNames short_names(evaluation.rows);
     const bool small = lengths_of(evaluation.rows).size() <= few;
     html.element("h4", "Score by length and depth").open("div", {{"class", small ? "plots small" : "plots"}});
     for (const std::string& setting : names.settings()) {
         const auto& rows = evaluation.rows;
         if (std::none_of(rows.begin(), rows.end(), [&](auto& row) { return row.setting == setting; })) continue;
-        plot::HeatMap map = eval::needle_heat_map(evaluation.rows, setting, clipped(names.name(setting), 40));
+        plot::HeatMap map = eval::needle_heat_map(evaluation.rows, setting, short_names.of(setting));
         map.note.clear();  // all parameters are on the page
         html.open("figure").raw(draw_heat_map(map, plot::Target::svg_in_page)).close();
     }
@@ -94,12 +96,14 @@ void put_length_plot(Html& html, const StandingsByLength& by_length, const Setti
                         100 * mean, 100 * interval.low, 100 * interval.high, n)});
         }
     }
+    if (points.empty()) return;  // everything failed
     plot::Chart chart{
         .title = "", .x = plot::length_axis("length, tokens", lengths), .y = plot::percent_axis("score"), .lines = {}};
+    const PictureNames short_names(by_length);
     for (const std::string& setting : names.settings()) {
         if (points[setting].empty()) continue;
         const SettingLook& look = names.look(setting);
-        chart.lines.push_back({clipped(look.name, 40), look.paint, points[setting], 2.2, look.dashed, look.marker});
+        chart.lines.push_back({short_names.of(setting), look.paint, points[setting], 2.2, look.dashed, look.marker});
     }
     put_picture(html, "Score over length", draw_chart(chart, "Score over length", plot::Target::svg_in_page));
 }
@@ -107,16 +111,17 @@ void put_length_plot(Html& html, const StandingsByLength& by_length, const Setti
 void put_oracle_plot(Html& html, const Evaluation& evaluation, const SettingNames& names) {
     plot::Chart chart = eval::oracle_chart(evaluation.rows);
     if (chart.lines.empty()) return;
-    // The page's own names and colours: lines come in twos, the thin one first, which has no name.
     std::map<std::string, const SettingLook*> looks;  // by the name in the chart
+    std::set<std::string> methods;
+    for (const eval::Row& row : evaluation.rows) methods.insert(row.method);
     for (const auto& [setting, name] : eval::setting_names(evaluation.rows)) looks[name] = &names.look(setting);
-    for (size_t i = 0; i + 1 < chart.lines.size(); i += 2) {
-        const SettingLook& look = *looks.at(chart.lines[i + 1].name);
-        chart.lines[i + 1].name = clipped(look.name, 40);
-        for (const size_t line : {i, i + 1}) {
-            chart.lines[line].paint = look.paint;
-            chart.lines[line].dashed = look.dashed;
-        }
+    // Methods have the page's colours. Several settings of one would be alike in them: these keep the chart's own.
+    const bool one_each = methods.size() == looks.size();
+    for (size_t i = 0; i + 1 < chart.lines.size(); i += 2) {  // the thin line first, which has no name
+        plot::ChartLine &thin = chart.lines[i], &named = chart.lines[i + 1];
+        if (one_each) thin.paint = named.paint = looks.at(named.name)->paint;
+        if (one_each) thin.dashed = named.dashed = false;
+        named.name = clipped(named.name, PictureNames::most);
     }
     const std::string title = "Share of the answer's attention on what each layer keeps";
     put_picture(html, title + "; thin: the same number of tokens, chosen by the attention itself",

@@ -41,6 +41,7 @@ th:first-child, td.words, th.heading { text-align: left; }
 tbody th { font-weight: 500; white-space: normal; min-width: 8rem; max-width: 22rem; }
 tbody th.long { min-width: 15rem; }
 tbody th.heading { padding-top: 0.9rem; font-weight: 700; max-width: none; }
+details th, details td { text-align: left; }
 td.words { white-space: pre-wrap; min-width: 14rem; max-width: 30rem; }
 thead th { font-weight: 600; white-space: normal; border-bottom: 2px solid var(--edge); vertical-align: bottom; }
 .better { color: var(--better); font-weight: 600; }

@@ -4,6 +4,7 @@
 
 #include "eval/summary.h"
 #include "fastkv/method.h"
+#include "report/shown.h"
 
 namespace fastkv::report {
 
@@ -53,6 +54,11 @@ void SettingNames::name_all() {
 
 size_t SettingNames::place(const std::string& setting) const {
     return size_t(std::find(settings_.begin(), settings_.end(), setting) - settings_.begin());
+}
+
+void PictureNames::name_all() {
+    const std::vector<std::string> names = eval::short_names(settings_);
+    for (size_t i = 0; i < names.size(); ++i) names_[settings_[i]] = clipped(names[i], most);
 }
 
 }  // namespace fastkv::report

@@ -39,4 +39,33 @@ class SettingNames {
     std::map<std::string, SettingLook> looks_;
 };
 
+/// What settings are called in pictures, which have little room: by what they differ in among themselves.
+class PictureNames {
+  public:
+    static constexpr size_t most = 40;  ///< bytes of a name
+
+    /// Rows of an evaluation or a benchmark, each with its setting.
+    template <class Row>
+    explicit PictureNames(const std::vector<Row>& rows) {
+        for (const Row& row : rows) settings_.push_back(row.setting);
+        name_all();
+    }
+    /// Such rows under keys.
+    template <class Key, class Row>
+    explicit PictureNames(const std::map<Key, std::vector<Row>>& groups) {
+        for (const auto& [key, rows] : groups) {
+            for (const Row& row : rows) settings_.push_back(row.setting);
+        }
+        name_all();
+    }
+
+    const std::string& of(const std::string& setting) const { return names_.at(setting); }
+
+  private:
+    void name_all();
+
+    std::vector<std::string> settings_;
+    std::map<std::string, std::string> names_;
+};
+
 }  // namespace fastkv::report

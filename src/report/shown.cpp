@@ -46,9 +46,15 @@ HtmlCell difference_cell(const std::optional<eval::Mean>& difference) {
     return cell;
 }
 
-HtmlCell seconds_cell(double seconds) { return {format(seconds < 10 ? "%.2f" : "%.1f", seconds)}; }
+HtmlCell seconds_cell(double seconds) {
+    if (seconds <= 0) return {"–", "", "quiet"};
+    return {format(seconds < 10 ? "%.2f" : "%.1f", seconds)};
+}
 
-HtmlCell mebibytes_cell(double bytes) { return {format("%.1f", bytes / (1 << 20))}; }
+HtmlCell mebibytes_cell(double bytes) {
+    if (bytes <= 0) return {"–", "", "quiet"};
+    return {format("%.1f", bytes / (1 << 20))};
+}
 
 HtmlCell percent_cell(const std::optional<double>& share) {
     if (!share) return {"–", "", "quiet"};

@@ -61,7 +61,8 @@ plot::Axis score_axis(const std::vector<Standing>& all) {
     return plot::percent_axis("score", from / 10.0, to / 10.0);
 }
 
-plot::Chart tradeoff_chart(const std::vector<Standing>& all, const SettingNames& names, bool memory) {
+plot::Chart tradeoff_chart(const std::vector<Standing>& all, const SettingNames& names, const PictureNames& short_names,
+                           bool memory) {
     plot::Chart chart{.title = "", .x = {}, .y = score_axis(all), .lines = {}};
     std::vector<double> values;
     for (const Standing& at : all) {
@@ -73,7 +74,7 @@ plot::Chart tradeoff_chart(const std::vector<Standing>& all, const SettingNames&
         const std::string title =
             format("%s: %.1f %% (%.0f to %.0f), %.2f s, %.1f MiB, %d answers", look.name.c_str(), 100 * mean,
                    100 * interval.low, 100 * interval.high, at.prefill_seconds, at.kv_cache_bytes / (1 << 20), n);
-        chart.lines.push_back({clipped(look.name, 40),
+        chart.lines.push_back({short_names.of(at.setting),
                                look.paint,
                                {{x, mean, {{interval.low, interval.high}}, title}},
                                0,
@@ -91,11 +92,12 @@ plot::Chart tradeoff_chart(const std::vector<Standing>& all, const SettingNames&
     return chart;
 }
 
-void put_pair(Html& html, const std::vector<Standing>& all, const SettingNames& names, const std::string& what) {
+void put_pair(Html& html, const std::vector<Standing>& all, const SettingNames& names, const PictureNames& short_names,
+              const std::string& what) {
     for (const bool memory : {false, true}) {
         const std::string title = "Accuracy against " + std::string(memory ? "memory" : "time") + what;
         html.open("figure").element("figcaption", title);
-        html.raw(draw_chart(tradeoff_chart(all, names, memory), title, plot::Target::svg_in_page)).close();
+        html.raw(draw_chart(tradeoff_chart(all, names, short_names, memory), title, plot::Target::svg_in_page)).close();
     }
 }
 
@@ -135,9 +137,12 @@ void put_summary(Html& html, const Model& model, const SettingNames& names) {
 }
 
 void put_tradeoffs(Html& html, const StandingsByLength& by_length, const SettingNames& names) {
+    const PictureNames short_names(by_length);
     html.open("div", {{"class", "plots"}});
     for (const auto& [length, all] : by_length) {
-        put_pair(html, ordered(all, names), names, length > 0 ? ", " + text::count_text(length) + " tokens" : "");
+        if (std::all_of(all.begin(), all.end(), [](auto& at) { return at.score.score.n == 0; })) continue;
+        put_pair(html, ordered(all, names), names, short_names,
+                 length > 0 ? ", " + text::count_text(length) + " tokens" : "");
     }
     html.close();
 }

@@ -33,12 +33,14 @@ std::vector<Setting> list_settings(const MethodParams& base, const std::vector<D
         all = std::move(longer);
     }
     std::vector<Setting> settings;
+    size_t n_refused = 0;
     for (const MethodParams& method : all) {
         try {
             const Cost cost = cost_of(method);
             if (cost.work <= limits.max_work && cost.cache <= limits.max_cache) settings.push_back({method, cost});
         } catch (const Error& error) {
-            if (error.kind() != ErrorKind::usage) throw;  // a combination that does not go together
+            // A combination that does not go together; where none does, this is why.
+            if (error.kind() != ErrorKind::usage || ++n_refused == all.size()) throw;
         }
     }
     std::stable_sort(settings.begin(), settings.end(), [](const Setting& a, const Setting& b) {

@@ -34,7 +34,7 @@ using CostOf = std::function<Cost(const MethodParams&)>;
 Dimension parse_dimension(const std::string& text);
 
 /// All combinations on top of `base` that the method accepts and the limits allow, the cheapest first: by work, then by
-/// cache. `cost_of` throws Error(usage) for those that the method refuses.
+/// cache. `cost_of` throws Error(usage) for those that the method refuses; where it refuses all, so does this.
 std::vector<Setting> list_settings(const MethodParams& base, const std::vector<Dimension>& dimensions,
                                    const Limits& limits, const CostOf& cost_of);
 
