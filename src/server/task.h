@@ -63,6 +63,9 @@ struct TaskParams {
     bool reuse = true;        ///< whether to go on from stored sessions, and to be stored
     std::string document_id;  ///< whose sessions alone are gone on from, or ""
     int n_document = 0;       ///< tokens of the document that the prompt begins with
+
+    /// echo with logprobs: the exact model's, whatever the method
+    bool scores_prompt() const { return echo && n_logprobs; }
 };
 
 class Task {
