@@ -269,6 +269,31 @@ TEST(Sessions, FilesOfSpilledSessionsAreBoundedToo) {
     EXPECT_EQ(cached(client.complete(some_tokens(500, 0), "fullkv")), 0);
 }
 
+// Every session is in a file by the time it is gone on from, and others are written, found and given up meanwhile.
+TEST(Sessions, ComeFromFilesBesideOtherAnswers) {
+    Client client({.memory_bytes = 1, .folder = test::new_folder(".sessions"), .disk_bytes = 8 << 20});
+    std::atomic<int> right = 0;
+    std::vector<std::thread> clients;
+    for (uint32_t i = 0; i < 4; ++i) {
+        clients.emplace_back([&, i] {
+            const std::string method = i % 2 ? "fullkv" : "snapkv";
+            Session session(served_model(), {.method = method});
+            std::vector<Token> prompt = some_tokens(400, i);
+            session.prefill(prompt);
+            for (uint32_t turn = 0; turn < 4; ++turn) {
+                const std::vector<Token> expected = answer(session, 12);
+                const json reply = client.complete(prompt, method);
+                right += text_of(reply) == as_text(expected) && cached(reply) == int(turn > 0 ? prompt.size() - 31 : 0);
+                const std::vector<Token> next = some_tokens(30, 10 * i + turn);
+                prompt = prompt + expected + next;
+                session.extend(std::vector<Token>{expected.back()} + next);
+            }
+        });
+    }
+    for (std::thread& own : clients) own.join();
+    EXPECT_EQ(right, 16);
+}
+
 TEST(Sessions, ADamagedFileIsPassedOver) {
     const std::string folder = test::new_folder(".sessions");
     { Client({.folder = folder}).complete(some_tokens(300)); }

@@ -504,6 +504,68 @@ TEST_F(ServingTheAbsent, AThousandAbandonedConnectionsLeaveNothingBehind) {
     EXPECT_LE(open_descriptors(), before);
 }
 
+class ServingLargeBodies : public Serving {
+  protected:
+    static ServerParams of_little_room() {
+        ServerParams params = params_with();
+        params.limits.max_bodies = 300 << 10;
+        return params;
+    }
+    ServingLargeBodies() : Serving(of_little_room()) {}
+
+    /// A completion of a short prompt whose body is `bytes` long.
+    static std::string body_of(size_t bytes) {
+        const std::string begin = R"({"prompt": "text", "max_tokens": 1, "unknown": ")";
+        return begin + std::string(bytes - begin.size() - 2, 'x') + "\"}";
+    }
+    /// Asks, until the answer is `status`, whether a body of that many bytes may come: 100 says that it may.
+    HttpReply await_status(size_t bytes, int status) {
+        const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+        HttpReply reply;
+        do {
+            test::Connection connection(server_.port());
+            connection.send_all("POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
+                                std::to_string(bytes) + "\r\nExpect: 100-continue\r\n\r\n");
+            std::string raw = connection.receive("\r\n\r\n");
+            if (raw.find(" 100 ") == std::string::npos) raw += connection.receive();
+            reply = test::reply_of(raw);
+        } while (reply.status != status && std::chrono::steady_clock::now() < limit);
+        EXPECT_EQ(reply.status, status) << reply.body;
+        return reply;
+    }
+};
+
+TEST_F(ServingLargeBodies, HaveRoomTogetherUpToALimit) {
+    EXPECT_EQ(post("/v1/completions", body_of(350 << 10)).status, 200);  // alone, the first 64 KiB not counted
+    {
+        test::Connection slow(server_.port());
+        const std::string request = request_text("POST", "/v1/completions", body_of(300 << 10));
+        slow.send_all(request.substr(0, request.size() - 1));
+        const HttpReply reply = await_status(200 << 10, 503);
+        EXPECT_THAT(reply.headers, HasSubstr("Retry-After: "));
+        EXPECT_EQ(reply.json()["error"]["type"], "unavailable_error");
+        EXPECT_EQ(post("/v1/completions", body_of(60 << 10)).status, 200);  // small ones come through
+        slow.send_all("}");
+        EXPECT_THAT(slow.receive(), HasSubstr("200 OK"));
+    }
+    await_status(350 << 10, 100);
+    EXPECT_EQ(post("/v1/completions", body_of(350 << 10)).status, 200);
+}
+
+TEST_F(ServingLargeBodies, AreMeasuredWhereTheyDoNotSayTheirLength) {
+    test::Connection connection(server_.port());
+    connection.send_all(
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+    const std::string body = body_of(512 << 10);
+    for (size_t at = 0; at < body.size(); at += 64 << 10)
+        connection.send_all("10000\r\n" + body.substr(at, 64 << 10) + "\r\n");
+    connection.send_all("0\r\n\r\n");
+    const HttpReply reply = test::reply_of(connection.receive());
+    EXPECT_EQ(reply.status, 503);
+    EXPECT_THAT(reply.headers, HasSubstr("Retry-After: "));
+    await_status(350 << 10, 100);
+}
+
 class ServingImpatiently : public Serving {
   protected:
     static ServerParams impatient() {
