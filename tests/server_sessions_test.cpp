@@ -179,6 +179,12 @@ TEST(Sessions, ALongRestIsReadAnewUnlessEverythingIsCached) {
         const json reply = client.complete(beginning + rest, method);
         EXPECT_EQ(cached(reply), std::string(method) == "fullkv" ? 100 : 0) << method;
     }
+    // a short session holds all that it has read, but the method would not hold all of this prompt
+    const auto system = some_tokens(15, 3);
+    EXPECT_EQ(client.complete(system, "snapkv")["usage"]["kept_tokens"]["min"], 15);
+    const json compressed = client.complete(system + some_tokens(400, 4), "snapkv");
+    EXPECT_EQ(cached(compressed), 0);
+    EXPECT_LT(compressed["usage"]["kept_tokens"]["max"], 100);
     // a full cache also goes back into a prompt, to what two have in common
     EXPECT_EQ(cached(client.complete(beginning + some_tokens(50, 9), "fullkv")), 100);
     EXPECT_EQ(cached(client.complete(beginning + rest, "fullkv")), 500);
