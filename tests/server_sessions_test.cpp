@@ -111,6 +111,10 @@ TEST(Sessions, AConversationGoesOnFromItsCache) {
         EXPECT_EQ(reply["usage"]["prompt_tokens"], 342);
         EXPECT_EQ(reply["timings"]["cache_n"], 311);
         EXPECT_EQ(reply["timings"]["prompt_n"], 31);
+        for (int layer = 0; layer < served_model().hparams().n_layer; ++layer) {
+            EXPECT_LE(session.n_cached(layer, 0), int(reply["usage"]["kept_tokens"]["max"])) << method;
+            EXPECT_GE(session.n_cached(layer, 0), int(reply["usage"]["kept_tokens"]["min"])) << method;
+        }
         EXPECT_EQ(text_of(reply), as_text(answer(session, 12))) << method;
     }
 }

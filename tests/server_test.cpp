@@ -9,6 +9,7 @@
 #include <memory>
 #include <thread>
 
+#include "server/keys.h"
 #include "server/stop_strings.h"
 #include "support/process.h"
 #include "support/tiny_server.h"
@@ -287,6 +288,8 @@ TEST_F(Serving, WrongFieldsAreNamed) {
     EXPECT_EQ(param_of("fastkv", {{"method", "magic"}}), "\"fastkv\"");
     EXPECT_EQ(param_of("fastkv", {{"retain_rat", 0.5}}), "\"fastkv.retain_rat\"");
     EXPECT_EQ(param_of("fastkv", {{"retain_rate", {1}}}), "\"fastkv.retain_rate\"");
+    EXPECT_EQ(param_of("fastkv", {{"reuse", 1}}), "\"fastkv.reuse\"");
+    EXPECT_EQ(param_of("fastkv", {{"document_id", 1}}), "\"fastkv.document_id\"");
     EXPECT_EQ(param_of("tools", {{{"type", "function"}}}), "\"tools\"");
     for (const char* messages :
          {R"([])", R"("text")", R"([{"role": "robot", "content": "x"}])", R"([1])",
@@ -399,9 +402,18 @@ TEST_F(ServingWithKeys, AsksForOne) {
     EXPECT_EQ(status("Authorization: Bearer \r\n"), 401);
     EXPECT_EQ(status("Authorization: Bearer second\r\n"), 200);
     EXPECT_EQ(status("Authorization: Bearer first key\r\n"), 200);
+    EXPECT_EQ(status("authorization: bearer second\r\n"), 200);
     EXPECT_EQ(status("X-Api-Key: second\r\n"), 200);
     EXPECT_EQ(get("/health").status, 200);
     EXPECT_EQ(get("/nothing").status, 401);
+}
+
+TEST(ServeKeys, AreTheLinesOfAFile) {
+    const std::string path = test::temporary_path(".keys");
+    test::write_file(path, "first\r\n# no key\n\n \t second one \n   # neither");
+    EXPECT_EQ(server::read_keys(path), (std::vector<std::string>{"first", "second one"}));
+    test::write_file(path, "\n # none\n");
+    EXPECT_THROW(server::read_keys(path), Error);
 }
 
 // ---- many at a time ---------------------------------------------------------------------------------------------

@@ -230,8 +230,7 @@ Result<std::shared_ptr<Task>> Api::submit(AnswerRequest& wanted) {
     switch (worker_.submit(task)) {
         case Worker::Admission::full:
             return ApiError{.status = 429, .message = "too many requests wait already", .retry_after = 2};
-        case Worker::Admission::ending:
-            return ApiError{.status = 503, .message = "the server is stopping", .retry_after = 10};
+        case Worker::Admission::ending: return stopping();
         case Worker::Admission::taken: break;
     }
     return task;
@@ -247,7 +246,11 @@ HttpResponse Api::answer(const HttpRequest& request, Result<AnswerRequest> wante
     const auto limit = std::chrono::seconds(params_.timeout_seconds);
     const auto deadline = params_.timeout_seconds > 0 ? (*task)->came + limit : Clock::time_point::max();
     const Awaited awaited{*task, std::move(shape), request.client_gone, deadline};
-    if (!wanted->stream) return whole_answer(awaited);
+    if (!wanted->stream) {
+        auto whole = whole_answer(awaited);
+        if (!whole) return respond(whole.error());
+        return {.content_type = "application/json", .body = std::move(*whole)};
+    }
     return {.content_type = "text/event-stream",
             .headers = {{"Cache-Control", "no-cache"}},
             .stream = answer_stream(awaited)};

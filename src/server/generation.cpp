@@ -12,6 +12,21 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
 }
 
+/// Of a session that has read its prompt, in one piece or from where another stopped.
+Kept kept_of(const Session& session, int n_layer) {
+    Kept kept{.min = INT_MAX};
+    for (int layer = 0; layer < n_layer; ++layer) {
+        const int n_head = session.n_head_cached(layer);
+        double entries = 0;
+        for (int head = 0; head < n_head; ++head) entries += session.n_cached(layer, head);
+        const int own = int(entries / n_head + 0.5);
+        kept.min = std::min(kept.min, own);
+        kept.max = std::max(kept.max, own);
+        kept.mean += double(own) / n_layer;
+    }
+    return kept;
+}
+
 }  // namespace
 
 Generation::Generation(const Model& model, Task& task, int index, SessionStore& store)
@@ -59,6 +74,7 @@ void Generation::read(Stored stored, const ProgressCallback& progress) {
     session_ = std::move(reading.session);
     n_cached_ = reading.n_cached;
     read_seconds_ = reading.seconds;
+    kept_ = kept_of(*session_, model_.hparams().n_layer);
     first_token_ = last_token_ = Clock::now();
     if (task_.params.report_layers) report_layers();
     if (task_.params.echo) echo_prompt();
@@ -145,13 +161,7 @@ Outcome Generation::outcome() const {
     outcome.predicted_seconds = seconds_between(first_token_, last_token_);
     outcome.first_token_seconds = seconds_between(task_.came, first_token_);
     outcome.kv_cache_bytes = session_->memory().kv_cache_bytes;
-    outcome.kept_min = INT_MAX;
-    for (const LayerReport& layer : session_->layers()) {
-        outcome.kept_min = std::min(outcome.kept_min, layer.cached);
-        outcome.kept_max = std::max(outcome.kept_max, layer.cached);
-        outcome.kept_mean += layer.cached;
-    }
-    outcome.kept_mean /= double(session_->layers().size());
+    outcome.kept = kept_;
     return outcome;
 }
 

@@ -51,6 +51,7 @@ class Generation {
     SessionStore& store_;
     std::unique_ptr<Session> session_;  // nullptr before read()
     int n_cached_ = 0;                  // tokens that a stored session has spared
+    Kept kept_;
     double read_seconds_ = 0;
     Sampler sampler_;
     text::Utf8Stream utf8_;

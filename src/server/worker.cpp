@@ -41,7 +41,7 @@ void Worker::end() {
     {
         const std::lock_guard lock(mutex_);
         ending_ = true;
-        for (const auto& task : queue_) task->tell(ApiError{.status = 503, .message = "the server is stopping"});
+        for (const auto& task : queue_) task->tell(stopping());
         queue_.clear();
     }
     wake_.notify_one();
