@@ -472,6 +472,21 @@ TEST_F(ServingOne, RefusesWhatIsPastTheQueueUntilClientsGo) {
     EXPECT_EQ(post("/v1/completions", body).status, 200);
 }
 
+TEST_F(ServingOne, TellsThoseThatWaitWhenItStops) {
+    auto running = std::make_unique<test::Connection>(server_.port());
+    begin(*running);
+    test::Connection waiting(server_.port());
+    waiting.send_all(request_text("POST", "/v1/completions", R"({"prompt": "text", "max_tokens": 1})"));
+    await_metric("requests_deferred", 1);
+    std::thread end([&] { server_.finish(); });
+    const HttpReply reply = test::reply_of(waiting.receive());
+    EXPECT_EQ(reply.status, 503);
+    EXPECT_THAT(reply.headers, HasSubstr("Retry-After: "));
+    EXPECT_THAT(reply.body, HasSubstr("stopping"));
+    running.reset();
+    end.join();
+}
+
 /// Descriptors of this process, the server's among them.
 size_t open_descriptors() {
     const std::filesystem::directory_iterator all("/proc/self/fd");
@@ -514,6 +529,29 @@ TEST_F(ServingTheAbsent, AThousandAbandonedConnectionsLeaveNothingBehind) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
     EXPECT_LE(open_descriptors(), before);
+}
+
+class ServingTheSlow : public Serving {
+  protected:
+    static ServerParams of_short_bodies() {
+        ServerParams params = params_with();
+        params.limits.body_seconds = 1;
+        return params;
+    }
+    ServingTheSlow() : Serving(of_short_bodies()) {}
+};
+
+TEST_F(ServingTheSlow, EndsABodyThatTrickles) {
+    test::Connection slow(server_.port());
+    slow.send_all("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    std::atomic<bool> ended = false;
+    std::thread client([&] {
+        while (!ended && slow.send_all(" ")) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    });
+    EXPECT_EQ(slow.receive(), "");  // long before all of it could be there
+    ended = true;
+    client.join();
+    EXPECT_EQ(get("/health").status, 200);
 }
 
 class ServingLargeBodies : public Serving {

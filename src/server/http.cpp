@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <exception>
 
@@ -61,6 +62,7 @@ struct Exchange {
     }
 
     HttpServer::Shared& shared;
+    const std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
     HttpRequest request;
     size_t n_received = 0;  // bytes of the body, those past the limits included
     size_t n_held = 0;      // of Shared::n_held
@@ -183,10 +185,12 @@ MHD_Result begin(HttpServer::Shared& shared, MHD_Connection* connection, Exchang
 }
 
 /// A piece of the body. What is past the limits is not kept, so that the client gets to read its answer; what is far
-/// past them ends the connection.
+/// past them, or too slow, ends the connection.
 MHD_Result receive(const HttpLimits& limits, Exchange& exchange, const char* data, size_t size) {
     exchange.n_received += size;
     if (exchange.n_received > 4 * limits.max_body) return MHD_NO;
+    const auto limit = exchange.began + std::chrono::seconds(limits.body_seconds);
+    if (std::chrono::steady_clock::now() > limit) return MHD_NO;
     const bool fits = exchange.n_received <= limits.max_body && !exchange.no_room;
     if (fits && exchange.hold(exchange.n_received)) {
         exchange.request.body.append(data, size);

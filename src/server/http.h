@@ -23,6 +23,7 @@ struct HttpLimits {
     size_t max_headers = size_t{32} << 10;  ///< bytes of the request line and all headers
     unsigned max_connections = 256;         ///< further ones wait to be accepted
     unsigned idle_seconds = 60;             ///< a connection on which nothing comes or goes is closed
+    unsigned body_seconds = 600;            ///< one whose body is not there by then too, however it trickles
 };
 
 struct HttpRequest {
