@@ -3,9 +3,11 @@ some that leave before they are answered.
 
     python3 benchmarks/serve_load.py build/release/bin/fastkv model.gguf --minutes 10 --clients 8
     python3 benchmarks/serve_load.py build/release/bin/fastkv model.gguf --together 1,2,4,8
+    python3 benchmarks/serve_load.py build/release/bin/fastkv model.gguf --beside 7000
 
 The first prints errors, latencies, tokens per second, and the server's memory over time; the exit code is 1 where a
-request was not answered as it should be. The second prints the tokens per second of answers that grow at the same time.
+request was not answered as it should be. The second prints the tokens per second of answers that grow at the same time,
+the third what an answer and a prompt of so many words that is read meanwhile cost each other.
 Python's standard library is all that it needs.
 """
 import argparse
@@ -184,11 +186,13 @@ def load(server, options):
     return not log.errors
 
 
-def chunk_times(server, body):
-    """When the chunks of a stream with text came."""
+def chunk_times(server, body, times=None, enough=threading.Event()):
+    """When the chunks of a stream with text came; leaves it when that is enough."""
     connection, response = server.post({**body, "stream": True})
-    times = []
+    times = [] if times is None else times
     for line in response:
+        if enough.is_set():
+            break
         if line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["text"]:
             times.append(time.monotonic())
     connection.close()
@@ -220,6 +224,45 @@ def answers_together(server, options):
     return True
 
 
+def rate_and_gap(times):
+    """Tokens per second, and the longest time in ms between two."""
+    return (len(times) - 1) / (times[-1] - times[0]), 1000 * max(b - a for a, b in zip(times, times[1:]))
+
+
+def answer_beside_prompt(server, options):
+    """An answer alone, a long prompt alone, and both at a time: medians of rounds."""
+    randomness = random.Random(options.seed)
+    answer = {"prompt": text_of(20, randomness), "max_tokens": options.tokens, "ignore_eos": True,
+              "fastkv": {"reuse": False}}
+
+    def read():
+        began = time.monotonic()
+        server.post({**answer, "prompt": text_of(options.beside, randomness), "max_tokens": 1})[1].read()
+        return time.monotonic() - began
+
+    rows = []  # (tokens/s, longest gap and prompt's seconds alone, the same together)
+    for round_ in range(options.rounds + 1):  # the first warms up
+        alone = (*rate_and_gap(chunk_times(server, answer)), read())
+        times, enough = [], threading.Event()
+        client = threading.Thread(target=chunk_times, args=(server, {**answer, "max_tokens": 4000}, times, enough))
+        client.start()
+        while len(times) < 10:
+            time.sleep(0.01)
+        first = len(times) - 1
+        seconds = read()
+        together = times[first:]
+        enough.set()
+        client.join()
+        if round_ > 0:
+            rows.append((*alone, *rate_and_gap(together), seconds))
+    names = ("answer, tokens/s", "longest gap of the answer, ms", "prompt until its first token, s")
+    medians = [statistics.median(column) for column in zip(*rows)]
+    print("| | alone | together |\n|---|---:|---:|")
+    for name, digits, alone, together in zip(names, (0, 0, 1), medians[:3], medians[3:]):
+        print(f"| {name} | {alone:.{digits}f} | {together:.{digits}f} |", flush=True)
+    return True
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fastkv")
@@ -227,14 +270,16 @@ def main():
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--together", metavar="N,N,…", help="instead: this many answers at a time")
-    parser.add_argument("--tokens", type=int, default=128, help="of each answer, with --together")
-    parser.add_argument("--rounds", type=int, default=3, help="with --together")
+    parser.add_argument("--beside", type=int, metavar="N", help="instead: an answer beside a prompt of so many words")
+    parser.add_argument("--tokens", type=int, default=128, help="of each answer, with --together and --beside")
+    parser.add_argument("--rounds", type=int, default=3, help="with --together and --beside")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--serve", default="", help="further options of fastkv serve, as one text")
     options = parser.parse_args()
     parallel = ["--parallel", str(max(options.clients, 8))]
     with Server(options.fastkv, options.model, [*parallel, *options.serve.split()]) as server:
-        good = answers_together(server, options) if options.together else load(server, options)
+        kind = answers_together if options.together else answer_beside_prompt if options.beside else load
+        good = kind(server, options)
     sys.exit(0 if good else 1)
 
 

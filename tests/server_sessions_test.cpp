@@ -111,6 +111,10 @@ TEST(Sessions, AConversationGoesOnFromItsCache) {
         EXPECT_EQ(reply["usage"]["prompt_tokens"], 342);
         EXPECT_EQ(reply["timings"]["cache_n"], 311);
         EXPECT_EQ(reply["timings"]["prompt_n"], 31);
+        for (int layer = 0; layer < served_model().hparams().n_layer; ++layer) {
+            EXPECT_LE(session.n_cached(layer, 0), int(reply["usage"]["kept_tokens"]["max"])) << method;
+            EXPECT_GE(session.n_cached(layer, 0), int(reply["usage"]["kept_tokens"]["min"])) << method;
+        }
         EXPECT_EQ(text_of(reply), as_text(answer(session, 12))) << method;
     }
 }
@@ -179,6 +183,12 @@ TEST(Sessions, ALongRestIsReadAnewUnlessEverythingIsCached) {
         const json reply = client.complete(beginning + rest, method);
         EXPECT_EQ(cached(reply), std::string(method) == "fullkv" ? 100 : 0) << method;
     }
+    // a short session holds all that it has read, but the method would not hold all of this prompt
+    const auto system = some_tokens(15, 3);
+    EXPECT_EQ(client.complete(system, "snapkv")["usage"]["kept_tokens"]["min"], 15);
+    const json compressed = client.complete(system + some_tokens(400, 4), "snapkv");
+    EXPECT_EQ(cached(compressed), 0);
+    EXPECT_LT(compressed["usage"]["kept_tokens"]["max"], 100);
     // a full cache also goes back into a prompt, to what two have in common
     EXPECT_EQ(cached(client.complete(beginning + some_tokens(50, 9), "fullkv")), 100);
     EXPECT_EQ(cached(client.complete(beginning + rest, "fullkv")), 500);
@@ -267,6 +277,31 @@ TEST(Sessions, FilesOfSpilledSessionsAreBoundedToo) {
     EXPECT_GT(bytes, 0u);
     EXPECT_EQ(cached(client.complete(some_tokens(500, 7), "fullkv")), 500);
     EXPECT_EQ(cached(client.complete(some_tokens(500, 0), "fullkv")), 0);
+}
+
+// Every session is in a file by the time it is gone on from, and others are written, found and given up meanwhile.
+TEST(Sessions, ComeFromFilesBesideOtherAnswers) {
+    Client client({.memory_bytes = 1, .folder = test::new_folder(".sessions"), .disk_bytes = 8 << 20});
+    std::atomic<int> right = 0;
+    std::vector<std::thread> clients;
+    for (uint32_t i = 0; i < 4; ++i) {
+        clients.emplace_back([&, i] {
+            const std::string method = i % 2 ? "fullkv" : "snapkv";
+            Session session(served_model(), {.method = method});
+            std::vector<Token> prompt = some_tokens(400, i);
+            session.prefill(prompt);
+            for (uint32_t turn = 0; turn < 4; ++turn) {
+                const std::vector<Token> expected = answer(session, 12);
+                const json reply = client.complete(prompt, method);
+                right += text_of(reply) == as_text(expected) && cached(reply) == int(turn > 0 ? prompt.size() - 31 : 0);
+                const std::vector<Token> next = some_tokens(30, 10 * i + turn);
+                prompt = prompt + expected + next;
+                session.extend(std::vector<Token>{expected.back()} + next);
+            }
+        });
+    }
+    for (std::thread& own : clients) own.join();
+    EXPECT_EQ(right, 16);
 }
 
 TEST(Sessions, ADamagedFileIsPassedOver) {

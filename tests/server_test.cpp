@@ -9,6 +9,7 @@
 #include <memory>
 #include <thread>
 
+#include "server/keys.h"
 #include "server/stop_strings.h"
 #include "support/process.h"
 #include "support/tiny_server.h"
@@ -287,6 +288,8 @@ TEST_F(Serving, WrongFieldsAreNamed) {
     EXPECT_EQ(param_of("fastkv", {{"method", "magic"}}), "\"fastkv\"");
     EXPECT_EQ(param_of("fastkv", {{"retain_rat", 0.5}}), "\"fastkv.retain_rat\"");
     EXPECT_EQ(param_of("fastkv", {{"retain_rate", {1}}}), "\"fastkv.retain_rate\"");
+    EXPECT_EQ(param_of("fastkv", {{"reuse", 1}}), "\"fastkv.reuse\"");
+    EXPECT_EQ(param_of("fastkv", {{"document_id", 1}}), "\"fastkv.document_id\"");
     EXPECT_EQ(param_of("tools", {{{"type", "function"}}}), "\"tools\"");
     for (const char* messages :
          {R"([])", R"("text")", R"([{"role": "robot", "content": "x"}])", R"([1])",
@@ -399,9 +402,18 @@ TEST_F(ServingWithKeys, AsksForOne) {
     EXPECT_EQ(status("Authorization: Bearer \r\n"), 401);
     EXPECT_EQ(status("Authorization: Bearer second\r\n"), 200);
     EXPECT_EQ(status("Authorization: Bearer first key\r\n"), 200);
+    EXPECT_EQ(status("authorization: bearer second\r\n"), 200);
     EXPECT_EQ(status("X-Api-Key: second\r\n"), 200);
     EXPECT_EQ(get("/health").status, 200);
     EXPECT_EQ(get("/nothing").status, 401);
+}
+
+TEST(ServeKeys, AreTheLinesOfAFile) {
+    const std::string path = test::temporary_path(".keys");
+    test::write_file(path, "first\r\n# no key\n\n \t second one \n   # neither");
+    EXPECT_EQ(server::read_keys(path), (std::vector<std::string>{"first", "second one"}));
+    test::write_file(path, "\n # none\n");
+    EXPECT_THROW(server::read_keys(path), Error);
 }
 
 // ---- many at a time ---------------------------------------------------------------------------------------------
@@ -460,6 +472,21 @@ TEST_F(ServingOne, RefusesWhatIsPastTheQueueUntilClientsGo) {
     EXPECT_EQ(post("/v1/completions", body).status, 200);
 }
 
+TEST_F(ServingOne, TellsThoseThatWaitWhenItStops) {
+    auto running = std::make_unique<test::Connection>(server_.port());
+    begin(*running);
+    test::Connection waiting(server_.port());
+    waiting.send_all(request_text("POST", "/v1/completions", R"({"prompt": "text", "max_tokens": 1})"));
+    await_metric("requests_deferred", 1);
+    std::thread end([&] { server_.finish(); });
+    const HttpReply reply = test::reply_of(waiting.receive());
+    EXPECT_EQ(reply.status, 503);
+    EXPECT_THAT(reply.headers, HasSubstr("Retry-After: "));
+    EXPECT_THAT(reply.body, HasSubstr("stopping"));
+    running.reset();
+    end.join();
+}
+
 /// Descriptors of this process, the server's among them.
 size_t open_descriptors() {
     const std::filesystem::directory_iterator all("/proc/self/fd");
@@ -502,6 +529,91 @@ TEST_F(ServingTheAbsent, AThousandAbandonedConnectionsLeaveNothingBehind) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
     EXPECT_LE(open_descriptors(), before);
+}
+
+class ServingTheSlow : public Serving {
+  protected:
+    static ServerParams of_short_bodies() {
+        ServerParams params = params_with();
+        params.limits.body_seconds = 1;
+        return params;
+    }
+    ServingTheSlow() : Serving(of_short_bodies()) {}
+};
+
+TEST_F(ServingTheSlow, EndsABodyThatTrickles) {
+    test::Connection slow(server_.port());
+    slow.send_all("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    std::atomic<bool> ended = false;
+    std::thread client([&] {
+        while (!ended && slow.send_all(" ")) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    });
+    EXPECT_EQ(slow.receive(), "");  // long before all of it could be there
+    ended = true;
+    client.join();
+    EXPECT_EQ(get("/health").status, 200);
+}
+
+class ServingLargeBodies : public Serving {
+  protected:
+    static ServerParams of_little_room() {
+        ServerParams params = params_with();
+        params.limits.max_bodies = 300 << 10;
+        return params;
+    }
+    ServingLargeBodies() : Serving(of_little_room()) {}
+
+    /// A completion of a short prompt whose body is `bytes` long.
+    static std::string body_of(size_t bytes) {
+        const std::string begin = R"({"prompt": "text", "max_tokens": 1, "unknown": ")";
+        return begin + std::string(bytes - begin.size() - 2, 'x') + "\"}";
+    }
+    /// Asks, until the answer is `status`, whether a body of that many bytes may come: 100 says that it may.
+    HttpReply await_status(size_t bytes, int status) {
+        const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+        HttpReply reply;
+        do {
+            test::Connection connection(server_.port());
+            connection.send_all("POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: " +
+                                std::to_string(bytes) + "\r\nExpect: 100-continue\r\n\r\n");
+            std::string raw = connection.receive("\r\n\r\n");
+            if (raw.find(" 100 ") == std::string::npos) raw += connection.receive();
+            reply = test::reply_of(raw);
+        } while (reply.status != status && std::chrono::steady_clock::now() < limit);
+        EXPECT_EQ(reply.status, status) << reply.body;
+        return reply;
+    }
+};
+
+TEST_F(ServingLargeBodies, HaveRoomTogetherUpToALimit) {
+    EXPECT_EQ(post("/v1/completions", body_of(350 << 10)).status, 200);  // alone, the first 64 KiB not counted
+    {
+        test::Connection slow(server_.port());
+        const std::string request = request_text("POST", "/v1/completions", body_of(300 << 10));
+        slow.send_all(request.substr(0, request.size() - 1));
+        const HttpReply reply = await_status(200 << 10, 503);
+        EXPECT_THAT(reply.headers, HasSubstr("Retry-After: "));
+        EXPECT_EQ(reply.json()["error"]["type"], "unavailable_error");
+        EXPECT_EQ(post("/v1/completions", body_of(60 << 10)).status, 200);  // small ones come through
+        slow.send_all("}");
+        EXPECT_THAT(slow.receive(), HasSubstr("200 OK"));
+    }
+    await_status(350 << 10, 100);
+    EXPECT_EQ(post("/v1/completions", body_of(350 << 10)).status, 200);
+}
+
+TEST_F(ServingLargeBodies, AreMeasuredWhereTheyDoNotSayTheirLength) {
+    test::Connection connection(server_.port());
+    connection.send_all(
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+    const std::string body = body_of(512 << 10);
+    for (size_t at = 0; at < body.size(); at += 64 << 10)
+        connection.send_all("10000\r\n" + body.substr(at, 64 << 10) + "\r\n");
+    connection.send_all("0\r\n\r\n");
+    const HttpReply reply = test::reply_of(connection.receive());
+    EXPECT_EQ(reply.status, 503);
+    EXPECT_THAT(reply.headers, HasSubstr("Retry-After: "));
+    await_status(350 << 10, 100);
 }
 
 class ServingImpatiently : public Serving {

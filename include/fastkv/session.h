@@ -187,6 +187,8 @@ class Session {
     /// What head `head` of layer `layer`'s cache holds now: positions in the prompt and
     /// what follows it, in no order once something was dropped.
     std::vector<int> cached_positions(int layer, int head) const;
+    /// How many entries that are.
+    int n_cached(int layer, int head) const;
     /// Cached heads of a layer.
     int n_head_cached(int layer) const;
 

@@ -323,6 +323,8 @@ std::span<const float> Session::recorded_attention(int layer) const {
 
 void Session::check_recompress() const { impl_->check_recompress(); }
 
+int Session::n_cached(int layer, int head) const { return impl_->caches.at(size_t(layer)).n_entry(head); }
+
 int Session::n_head_cached(int layer) const { return impl_->caches.at(size_t(layer)).n_head(); }
 
 std::vector<int> Session::cached_positions(int layer, int head) const {

@@ -23,32 +23,41 @@ SessionParams params_to_resume(SessionParams params, int n_predict) {
 
 }  // namespace
 
-SessionState Session::Impl::state() const {
-    SessionState state{.method = params,
-                       .type_k = resolve_cache_type(session.cache_type_k, params, model),
-                       .type_v = resolve_cache_type(session.cache_type_v, params, model),
-                       .tokens = tokens,
-                       .n_prompt = n_prompt,
-                       .n_past = n_past,
-                       .n_chosen = n_chosen,
-                       .n_read = n_read,
-                       .restarted = restarted,
-                       .row = row,
-                       .logits = logits,
-                       .read_logits = read_logits,
-                       .layers = {}};
-    for (size_t layer = 0; layer < caches.size(); ++layer) {
-        LayerState& own = state.layers.emplace_back();
-        own.cache = caches[layer].state();
-        own.sink_keys = sequence->inputs(int(layer)).sink_keys;
-        if (evictions[layer]) own.eviction = evictions[layer]->state();
-        own.report = layers[layer];
-    }
+SessionState Session::Impl::state_but_layers() const {
+    return SessionState{.method = params,
+                        .type_k = resolve_cache_type(session.cache_type_k, params, model),
+                        .type_v = resolve_cache_type(session.cache_type_v, params, model),
+                        .tokens = tokens,
+                        .n_prompt = n_prompt,
+                        .n_past = n_past,
+                        .n_chosen = n_chosen,
+                        .n_read = n_read,
+                        .restarted = restarted,
+                        .row = row,
+                        .logits = logits,
+                        .read_logits = read_logits,
+                        .layers = {}};
+}
+
+LayerState Session::Impl::layer_state(int layer) const {
+    LayerState state{.cache = caches[size_t(layer)].state(),
+                     .sink_keys = sequence->inputs(layer).sink_keys,
+                     .eviction = {},
+                     .report = layers[size_t(layer)]};
+    if (evictions[size_t(layer)]) state.eviction = evictions[size_t(layer)]->state();
     return state;
 }
 
-/// From `state`, which check_state() has found right. Each layer's copy is freed as soon as its cache is filled.
-void Session::Impl::resume(SessionState state, const std::string& source) {
+SessionState Session::Impl::state() const {
+    SessionState state = state_but_layers();
+    for (size_t layer = 0; layer < caches.size(); ++layer) state.layers.push_back(layer_state(int(layer)));
+    return state;
+}
+
+/// From `state`, which check_state() has found right, and layers that are asked for one by one: each is freed as soon
+/// as its cache is filled.
+void Session::Impl::resume(SessionState state, const std::function<LayerState(int)>& layer_of,
+                           const std::string& source) {
     tokens = std::move(state.tokens);
     n_prompt = state.n_prompt;
     n_past = state.n_past;
@@ -59,9 +68,10 @@ void Session::Impl::resume(SessionState state, const std::string& source) {
     logits = std::move(state.logits);
     read_logits = std::move(state.read_logits);
     std::vector<std::vector<float>> sink_keys;  // [n_layer]
-    for (size_t layer = 0; layer < state.layers.size(); ++layer) {
-        sink_keys.push_back(std::move(state.layers[layer].sink_keys));
-        resume_layer(int(layer), std::exchange(state.layers[layer], {}), source);
+    for (int layer = 0; layer < model.hparams().n_layer; ++layer) {
+        LayerState own = layer_of(layer);
+        sink_keys.push_back(std::move(own.sink_keys));
+        resume_layer(layer, std::move(own), source);
     }
     start_sequence();
     for (size_t layer = 0; layer < sink_keys.size(); ++layer) {
@@ -105,9 +115,11 @@ void Session::Impl::forget_prompt(int n_tokens) {
 Session Session::fork(int n_predict) const {
     const Impl& s = *impl_;
     if (!s.sequence) refuse("fork() needs a prefill() first");
-    require_memory(2 * bytes(), "a copy of a session");  // and what it is made from
+    const char* what = "a copy of a session";
+    require_memory(bytes() + bytes() / s.caches.size(), what);  // and a layer that it is made from
     Session copy(s.model, s.params, params_to_resume(s.session, n_predict));
-    copy.impl_->resume(s.state(), "a copy of a session");
+    copy.impl_->resume(
+        s.state_but_layers(), [&](int layer) { return s.layer_state(layer); }, what);
     return copy;
 }
 
@@ -139,7 +151,9 @@ Session Session::from_bytes(const Model& model, std::span<const std::byte> bytes
             refuse("has " + std::to_string(state.n_past) + " tokens, the context holds " +
                    std::to_string(session.impl_->n_ctx()) + " (-c)");
         }
-        session.impl_->resume(std::move(state), source);
+        auto layers = std::exchange(state.layers, {});
+        const auto layer_of = [&](int layer) { return std::exchange(layers[size_t(layer)], {}); };
+        session.impl_->resume(std::move(state), layer_of, source);
         return session;
     } catch (const Error& error) {
         if (error.kind() != ErrorKind::usage) throw;

@@ -1,6 +1,7 @@
 // What stands behind fastkv::Session.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -79,7 +80,9 @@ struct Session::Impl {
     void mark_read();
     void forget_prompt(int n_tokens);
     SessionState state() const;
-    void resume(SessionState state, const std::string& source);
+    SessionState state_but_layers() const;
+    LayerState layer_state(int layer) const;
+    void resume(SessionState state, const std::function<LayerState(int)>& layer_of, const std::string& source);
     void resume_layer(int layer, LayerState state, const std::string& source);
 };
 

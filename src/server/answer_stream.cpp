@@ -63,14 +63,12 @@ class AnswerStream : public HttpStream {
 
 }  // namespace
 
-HttpResponse whole_answer(const Awaited& awaited) {
+Result<std::string> whole_answer(const Awaited& awaited) {
     std::vector<Choice> choices;
     Choice growing;
     while (choices.size() < awaited.task->params.prompts.size()) {
         Event event = *next_event(awaited);
-        if (const auto* error = std::get_if<ApiError>(&event)) {
-            return {.status = error->status, .content_type = "application/json", .body = error_json(*error)};
-        }
+        if (const auto* error = std::get_if<ApiError>(&event)) return *error;
         if (auto* piece = std::get_if<Piece>(&event)) {
             growing.text += piece->text;
             if (piece->report) growing.report = piece->report;
@@ -80,7 +78,7 @@ HttpResponse whole_answer(const Awaited& awaited) {
             choices.push_back(std::exchange(growing, {}));
         }
     }
-    return {.content_type = "application/json", .body = response_json(awaited.shape, choices)};
+    return response_json(awaited.shape, choices);
 }
 
 std::unique_ptr<HttpStream> answer_stream(Awaited awaited) {

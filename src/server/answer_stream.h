@@ -19,8 +19,8 @@ struct Awaited {
     Clock::time_point deadline;
 };
 
-/// Waits for all of it. Where the client goes away or the time is over the task is cancelled.
-HttpResponse whole_answer(const Awaited& awaited);
+/// Waits for all of it, as JSON. Where the client goes away or the time is over the task is cancelled.
+Result<std::string> whole_answer(const Awaited& awaited);
 
 /// Server-sent events: chunks as they come, comments while none does, at the end "data: [DONE]".
 std::unique_ptr<HttpStream> answer_stream(Awaited awaited);

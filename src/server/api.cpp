@@ -31,6 +31,20 @@ HttpResponse respond(const ApiError& error) {
     return response;
 }
 
+// A body's JSON may take many times its bytes: it is gone when the answer is waited for.
+
+Result<AnswerRequest> chat_request(const std::string& body, const Defaults& defaults) {
+    const auto object = parse_object(body);
+    if (!object) return object.error();
+    return parse_chat(*object, defaults);
+}
+
+Result<AnswerRequest> completion_request(const std::string& body, const Defaults& defaults, int n_vocab) {
+    const auto object = parse_object(body);
+    if (!object) return object.error();
+    return parse_completion(*object, defaults, n_vocab);
+}
+
 /// A document is read before it is known what will be asked: where the method can, any question scores its tokens.
 MethodParams with_score(const AnswerRequest& request) {
     MethodParams method = request.method;
@@ -125,15 +139,12 @@ HttpResponse Api::page(const HttpRequest& request) {
 // ---- answers ----
 
 HttpResponse Api::chat_completions(const HttpRequest& request) {
-    auto body = parse_object(request.body);
-    if (!body) return respond(body.error());
-    return answer(request, parse_chat(*body, params_.defaults), /*chat=*/true);
+    return answer(request, chat_request(request.body, params_.defaults), /*chat=*/true);
 }
 
 HttpResponse Api::completions(const HttpRequest& request) {
-    auto body = parse_object(request.body);
-    if (!body) return respond(body.error());
-    return answer(request, parse_completion(*body, params_.defaults, model_.hparams().n_vocab), /*chat=*/false);
+    const int n_vocab = model_.hparams().n_vocab;
+    return answer(request, completion_request(request.body, params_.defaults, n_vocab), /*chat=*/false);
 }
 
 /// The prompts as the model reads them, each within the context.
@@ -193,41 +204,53 @@ Result<MethodParams> Api::method_of(const AnswerRequest& request) const {
     }
 }
 
-HttpResponse Api::answer(const HttpRequest& request, Result<AnswerRequest> wanted, bool chat) {
-    if (!wanted) return respond(wanted.error());
-    auto prompts = tokens_of(*wanted);
-    if (!prompts) return respond(prompts.error());
-    auto method = method_of(*wanted);
-    if (!method) return respond(method.error());
-    const auto n_document = document_size(*wanted, prompts->front());
-    if (!n_document) return respond(n_document.error());
+/// The task, which is the worker's from now on. Of a long request little else is left: its texts are taken.
+Result<std::shared_ptr<Task>> Api::submit(AnswerRequest& wanted) {
+    auto prompts = tokens_of(wanted);
+    if (!prompts) return prompts.error();
+    auto method = method_of(wanted);
+    if (!method) return method.error();
+    const auto n_document = document_size(wanted, prompts->front());
+    if (!n_document) return n_document.error();
+    wanted.messages.clear();
+    wanted.prompts.clear();
 
     auto task = std::make_shared<Task>(TaskParams{.prompts = std::move(*prompts),
                                                   .method = std::move(*method),
                                                   .session = params_.session,
-                                                  .sampler = wanted->sampler,
-                                                  .max_tokens = wanted->max_tokens,
-                                                  .stop = wanted->stop,
-                                                  .n_logprobs = wanted->n_logprobs,
-                                                  .echo = wanted->echo,
-                                                  .report_layers = wanted->report_layers,
-                                                  .reuse = wanted->reuse && !wanted->report_layers,
-                                                  .document_id = wanted->document_id,
+                                                  .sampler = wanted.sampler,
+                                                  .max_tokens = wanted.max_tokens,
+                                                  .stop = std::move(wanted.stop),
+                                                  .n_logprobs = wanted.n_logprobs,
+                                                  .echo = wanted.echo,
+                                                  .report_layers = wanted.report_layers,
+                                                  .reuse = wanted.reuse && !wanted.report_layers,
+                                                  .document_id = std::move(wanted.document_id),
                                                   .n_document = *n_document});
     switch (worker_.submit(task)) {
         case Worker::Admission::full:
-            return respond(ApiError{.status = 429, .message = "too many requests wait already", .retry_after = 2});
-        case Worker::Admission::ending:
-            return respond(ApiError{.status = 503, .message = "the server is stopping", .retry_after = 10});
+            return ApiError{.status = 429, .message = "too many requests wait already", .retry_after = 2};
+        case Worker::Admission::ending: return stopping();
         case Worker::Admission::taken: break;
     }
+    return task;
+}
+
+HttpResponse Api::answer(const HttpRequest& request, Result<AnswerRequest> wanted, bool chat) {
+    if (!wanted) return respond(wanted.error());
+    const auto task = submit(*wanted);
+    if (!task) return respond(task.error());
     ResponseShape shape = new_shape(chat, name_);
     shape.with_logprobs = wanted->n_logprobs.has_value();
     shape.include_usage = wanted->include_usage;
     const auto limit = std::chrono::seconds(params_.timeout_seconds);
-    const auto deadline = params_.timeout_seconds > 0 ? task->came + limit : Clock::time_point::max();
-    const Awaited awaited{std::move(task), std::move(shape), request.client_gone, deadline};
-    if (!wanted->stream) return whole_answer(awaited);
+    const auto deadline = params_.timeout_seconds > 0 ? (*task)->came + limit : Clock::time_point::max();
+    const Awaited awaited{*task, std::move(shape), request.client_gone, deadline};
+    if (!wanted->stream) {
+        auto whole = whole_answer(awaited);
+        if (!whole) return respond(whole.error());
+        return {.content_type = "application/json", .body = std::move(*whole)};
+    }
     return {.content_type = "text/event-stream",
             .headers = {{"Cache-Control", "no-cache"}},
             .stream = answer_stream(awaited)};

@@ -49,6 +49,7 @@ class Api : public HttpHandler {
     HttpResponse metrics(const HttpRequest&);
 
     HttpResponse answer(const HttpRequest& request, Result<AnswerRequest> wanted, bool chat);
+    Result<std::shared_ptr<Task>> submit(AnswerRequest& wanted);
     Result<std::vector<std::vector<Token>>> tokens_of(const AnswerRequest& request) const;
     Result<int> document_size(const AnswerRequest& request, const std::vector<Token>& prompt) const;
     Result<MethodParams> method_of(const AnswerRequest& request) const;

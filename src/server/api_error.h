@@ -16,6 +16,9 @@ struct ApiError {
     std::string allow = {};  ///< of a 405: the methods that there are
 };
 
+/// Whoever asks again soon finds the next server, where there is one.
+inline ApiError stopping() { return {.status = 503, .message = "the server is stopping", .retry_after = 10}; }
+
 /// What a function came to: a value, or why there is none.
 template <class T>
 class Result {

@@ -12,6 +12,21 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration<double>(to - from).count();
 }
 
+/// Of a session that has read its prompt, in one piece or from where another stopped.
+Kept kept_of(const Session& session, int n_layer) {
+    Kept kept{.min = INT_MAX};
+    for (int layer = 0; layer < n_layer; ++layer) {
+        const int n_head = session.n_head_cached(layer);
+        double entries = 0;
+        for (int head = 0; head < n_head; ++head) entries += session.n_cached(layer, head);
+        const int own = int(entries / n_head + 0.5);
+        kept.min = std::min(kept.min, own);
+        kept.max = std::max(kept.max, own);
+        kept.mean += double(own) / n_layer;
+    }
+    return kept;
+}
+
 }  // namespace
 
 Generation::Generation(const Model& model, Task& task, int index, SessionStore& store)
@@ -19,17 +34,14 @@ Generation::Generation(const Model& model, Task& task, int index, SessionStore& 
       task_(task),
       prompt_(task.params.prompts[size_t(index)]),
       index_(index),
-      scores_prompt_(task.params.echo && task.params.n_logprobs),
       store_(store),
       sampler_(model, task.params.sampler),
       stop_(task.params.stop) {}
 
 SessionParams Generation::session_params() {
     SessionParams params = task_.params.session;
-    constexpr int open_ended_reserve = 512;  // entries set aside in the cache; it grows past them
-    const int wanted = task_.params.max_tokens;
-    params.n_predict = wanted < 0 ? open_ended_reserve : std::min(wanted, open_ended_reserve);
-    if (scores_prompt_) {
+    params.n_predict = reserve_of(task_.params);
+    if (task_.params.scores_prompt()) {
         params.prompt_logits = [this](int first, std::span<const float> logits) { score_rows(first, logits); };
     }
     return params;
@@ -55,12 +67,14 @@ Reading Generation::score_prompt(const ProgressCallback& progress) {
     return reading;
 }
 
-void Generation::read(const ProgressCallback& progress) {
-    Reading reading = scores_prompt_ ? score_prompt(progress)
-                                     : read_prompt(model_, task_.params, index_, session_params(), store_, progress);
+void Generation::read(Stored stored, const ProgressCallback& progress) {
+    Reading reading = task_.params.scores_prompt() ? score_prompt(progress)
+                                                   : read_prompt(model_, task_.params, index_, session_params(),
+                                                                 std::move(stored), store_, progress);
     session_ = std::move(reading.session);
     n_cached_ = reading.n_cached;
     read_seconds_ = reading.seconds;
+    kept_ = kept_of(*session_, model_.hparams().n_layer);
     first_token_ = last_token_ = Clock::now();
     if (task_.params.report_layers) report_layers();
     if (task_.params.echo) echo_prompt();
@@ -82,7 +96,7 @@ void Generation::echo_prompt() {
     text::Utf8Stream utf8;
     std::string text;
     for (size_t i = 0; i < prompt_.size(); ++i) {
-        if (scores_prompt_) prompt_logprobs_[i].begins_at = text.size();
+        if (task_.params.scores_prompt()) prompt_logprobs_[i].begins_at = text.size();
         text += utf8.push(model_.piece(prompt_[i], /*special=*/true));
     }
     text += utf8.finish();
@@ -130,7 +144,7 @@ void Generation::finish(const char* reason) {
 }
 
 uint64_t Generation::store_session() {
-    if (scores_prompt_ || !task_.params.reuse || !store_.keeps()) return 0;
+    if (task_.params.scores_prompt() || !task_.params.reuse || !store_.keeps()) return 0;
     try {
         return store_.add(std::move(*session_), task_.params.document_id);
     } catch (const std::exception&) {
@@ -147,13 +161,7 @@ Outcome Generation::outcome() const {
     outcome.predicted_seconds = seconds_between(first_token_, last_token_);
     outcome.first_token_seconds = seconds_between(task_.came, first_token_);
     outcome.kv_cache_bytes = session_->memory().kv_cache_bytes;
-    outcome.kept_min = INT_MAX;
-    for (const LayerReport& layer : session_->layers()) {
-        outcome.kept_min = std::min(outcome.kept_min, layer.cached);
-        outcome.kept_max = std::max(outcome.kept_max, layer.cached);
-        outcome.kept_mean += layer.cached;
-    }
-    outcome.kept_mean /= double(session_->layers().size());
+    outcome.kept = kept_;
     return outcome;
 }
 

@@ -16,9 +16,9 @@ class Generation {
     /// The answer to the task's prompt `index`. `task` and `store` must outlive it.
     Generation(const Model& model, Task& task, int index, SessionStore& store);
 
-    /// Reads the prompt, what a stored session does not spare of it, and samples the first token; `progress` as for
+    /// Reads the prompt, what the stored session does not spare of it, and samples the first token; `progress` as for
     /// Session::prefill(). Throws as that does.
-    void read(const ProgressCallback& progress);
+    void read(Stored stored, const ProgressCallback& progress);
 
     /// What the session is to decode for the answer to grow; sample() takes the next token then. Not after done().
     Session& session() { return *session_; }
@@ -48,15 +48,15 @@ class Generation {
     Task& task_;
     const std::vector<Token>& prompt_;
     int index_;
-    bool scores_prompt_;  // echo with logprobs: the exact model's, whatever the method
     SessionStore& store_;
     std::unique_ptr<Session> session_;  // nullptr before read()
     int n_cached_ = 0;                  // tokens that a stored session has spared
+    Kept kept_;
     double read_seconds_ = 0;
     Sampler sampler_;
     text::Utf8Stream utf8_;
     StopStrings stop_;
-    std::vector<TokenLogprob> prompt_logprobs_;  // [n_prompt] with scores_prompt_
+    std::vector<TokenLogprob> prompt_logprobs_;  // [n_prompt] where the task scores them
     std::vector<TokenLogprob> unsaid_;           // of tokens whose text has not been told yet
     size_t n_text_ = 0;                          // bytes of text sampled, prompt included where it is echoed
     size_t n_said_ = 0;                          // bytes of it that were told

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <exception>
 
@@ -24,6 +25,7 @@ struct HttpServer::Shared {
     HttpHandler& handler;
     HttpLimits limits;
     std::atomic<int> n_active = 0;
+    std::atomic<size_t> n_held = 0;  // bytes of bodies, as far as they count
 };
 
 namespace {
@@ -32,14 +34,39 @@ namespace {
 
 /// From its headers until its response is sent or the client gone.
 struct Exchange {
-    explicit Exchange(std::atomic<int>& n) : n_active(n) { ++n_active; }
-    ~Exchange() { --n_active; }
+    explicit Exchange(HttpServer::Shared& s) : shared(s) { ++shared.n_active; }
+    ~Exchange() {
+        drop_body();
+        --shared.n_active;
+    }
     Exchange(const Exchange&) = delete;
     Exchange& operator=(const Exchange&) = delete;
 
-    std::atomic<int>& n_active;
+    /// Makes `n_body` bytes of the body count. False where all requests together hold too many then.
+    bool hold(size_t n_body) {
+        const size_t more = counted(n_body) - n_held;
+        if ((shared.n_held += more) > shared.limits.max_bodies) {
+            shared.n_held -= more;
+            return false;
+        }
+        n_held += more;
+        return true;
+    }
+    void drop_body() {
+        request.body = {};
+        shared.n_held -= std::exchange(n_held, 0);
+    }
+    static size_t counted(size_t n_body) {
+        constexpr size_t small = size_t{64} << 10;
+        return n_body > small ? n_body - small : 0;
+    }
+
+    HttpServer::Shared& shared;
+    const std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
     HttpRequest request;
-    size_t n_received = 0;  // bytes of the body, those past the limit included
+    size_t n_received = 0;  // bytes of the body, those past the limits included
+    size_t n_held = 0;      // of Shared::n_held
+    bool no_room = false;   // for the body
 };
 
 bool peer_closed(int fd) {
@@ -129,6 +156,12 @@ bool is_length_ambiguous(MHD_Connection* connection) {
     return n > 1;
 }
 
+MHD_Result refuse_for_now(HttpServer::Shared& shared, MHD_Connection* connection) {
+    HttpResponse response = shared.handler.error(503, "the server holds as many large requests as it may at a time");
+    response.headers.emplace_back("Retry-After", "5");
+    return send(connection, std::move(response));
+}
+
 /// The headers are there.
 MHD_Result begin(HttpServer::Shared& shared, MHD_Connection* connection, Exchange& exchange) {
     exchange.request.authorization = header_of(connection, MHD_HTTP_HEADER_AUTHORIZATION);
@@ -147,15 +180,24 @@ MHD_Result begin(HttpServer::Shared& shared, MHD_Connection* connection, Exchang
     uint64_t n = 0;
     std::from_chars(length.data(), length.data() + length.size(), n);  // the library has checked that it is a number
     if (n > shared.limits.max_body) return send(connection, shared.handler.error(413, "the request is too large"));
+    if (shared.n_held + Exchange::counted(n) > shared.limits.max_bodies) return refuse_for_now(shared, connection);
     return MHD_YES;
 }
 
-/// A piece of the body. What is past the limit is not kept, so that the client gets to read its answer; what is far
-/// past it ends the connection.
+/// A piece of the body. What is past the limits is not kept, so that the client gets to read its answer; what is far
+/// past them, or too slow, ends the connection.
 MHD_Result receive(const HttpLimits& limits, Exchange& exchange, const char* data, size_t size) {
     exchange.n_received += size;
     if (exchange.n_received > 4 * limits.max_body) return MHD_NO;
-    if (exchange.n_received <= limits.max_body) exchange.request.body.append(data, size);
+    const auto limit = exchange.began + std::chrono::seconds(limits.body_seconds);
+    if (std::chrono::steady_clock::now() > limit) return MHD_NO;
+    const bool fits = exchange.n_received <= limits.max_body && !exchange.no_room;
+    if (fits && exchange.hold(exchange.n_received)) {
+        exchange.request.body.append(data, size);
+    } else {
+        exchange.no_room = true;
+        exchange.drop_body();
+    }
     return MHD_YES;
 }
 
@@ -164,6 +206,7 @@ MHD_Result answer(HttpServer::Shared& shared, MHD_Connection* connection, const 
     if (exchange.n_received > shared.limits.max_body) {
         return send(connection, shared.handler.error(413, "the request is too large"));
     }
+    if (exchange.no_room) return refuse_for_now(shared, connection);
     set_idle_limit(connection, 0);  // while the answer is made nothing goes over the connection
     HttpResponse response = shared.handler.handle(exchange.request);
     set_idle_limit(connection, shared.limits.idle_seconds);
@@ -175,7 +218,7 @@ MHD_Result on_request(void* cls, MHD_Connection* connection, const char* url, co
     auto& shared = *static_cast<HttpServer::Shared*>(cls);
     try {
         if (*slot == nullptr) {
-            auto* exchange = new Exchange(shared.n_active);
+            auto* exchange = new Exchange(shared);
             *slot = exchange;  // on_completed() deletes it
             exchange->request.method = method;
             exchange->request.path = url;

@@ -14,12 +14,16 @@ struct MHD_Daemon;
 
 namespace fastkv::server {
 
-/// What a client may cost. What is past a limit is answered with 413 (a body), 431 (headers), or waits (connections).
+/// What clients may cost. What is past a limit is answered with 413 (a body), 503 (all bodies), 431 (headers), or waits
+/// (connections).
 struct HttpLimits {
     size_t max_body = size_t{16} << 20;     ///< bytes
+    size_t max_bodies = size_t{128} << 20;  ///< bytes of all bodies whose requests are not answered yet, but for the
+                                            ///< first 64 KiB of each: small requests always come through
     size_t max_headers = size_t{32} << 10;  ///< bytes of the request line and all headers
     unsigned max_connections = 256;         ///< further ones wait to be accepted
     unsigned idle_seconds = 60;             ///< a connection on which nothing comes or goes is closed
+    unsigned body_seconds = 600;            ///< one whose body is not there by then too, however it trickles
 };
 
 struct HttpRequest {
@@ -56,7 +60,7 @@ class HttpHandler {
     /// Before the body is read: a response where that is not worth the while (no such path, no key).
     virtual std::optional<HttpResponse> refuse_early(const HttpRequest& request) = 0;
     virtual HttpResponse handle(const HttpRequest& request) = 0;
-    /// The response for a body or headers past the limits (413), and for an exception that handle() threw (500).
+    /// The response for a body past the limits (413, 503), and for an exception that handle() threw (500).
     virtual HttpResponse error(int status, const std::string& message) = 0;
 };
 

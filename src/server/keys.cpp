@@ -2,6 +2,7 @@
 
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
+#include <strings.h>
 
 #include <cerrno>
 #include <cstring>
@@ -17,6 +18,7 @@ std::vector<std::string> read_keys(const std::string& path) {
     std::vector<std::string> keys;
     for (std::string line; std::getline(file, line);) {
         line.erase(line.find_last_not_of(" \t\r") + 1);
+        line.erase(0, line.find_first_not_of(" \t"));
         if (!line.empty() && line[0] != '#') keys.push_back(line);
     }
     if (file.bad()) fail(path + ": cannot read: " + std::strerror(errno));
@@ -42,8 +44,9 @@ Keys::Keys(const std::vector<std::string>& keys) {
 
 bool Keys::allow(const std::string& authorization, const std::string& x_api_key) const {
     if (digests_.empty()) return true;
-    const std::string bearer = "Bearer ";
-    const Sha256 given = digest_of(authorization.starts_with(bearer) ? authorization.substr(bearer.size()) : x_api_key);
+    const std::string bearer = "Bearer ";  // in upper or lower case (RFC 9110, 11.1)
+    const bool bears = strncasecmp(authorization.c_str(), bearer.c_str(), bearer.size()) == 0;
+    const Sha256 given = digest_of(bears ? authorization.substr(bearer.size()) : x_api_key);
     bool known = false;
     for (const Sha256& key : digests_) known |= gnutls_memcmp(given.data(), key.data(), key.size()) == 0;
     return known;

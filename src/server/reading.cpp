@@ -1,5 +1,6 @@
 #include "server/reading.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -7,12 +8,8 @@ namespace fastkv::server {
 
 namespace {
 
-/// From a stored session.
-std::optional<Reading> go_on(const std::vector<Token>& prompt, const TaskParams& task, const SessionParams& params,
-                             SessionStore& store, const ProgressCallback& progress) {
-    auto stored = store.find({prompt, task.method, task.document_id, params.n_predict});
-    if (!stored) return {};
-    Reading reading{.session = std::make_unique<Session>(std::move(*stored))};
+Reading go_on(Session stored, const std::vector<Token>& prompt, const ProgressCallback& progress) {
+    Reading reading{.session = std::make_unique<Session>(std::move(stored))};
     reading.n_cached = int(reading.session->tokens().size());
     const auto rest = std::span(prompt).subspan(size_t(reading.n_cached));
     if (!rest.empty()) reading.session->extend(rest, /*recompress=*/false, progress);
@@ -34,15 +31,25 @@ Reading begin(const Model& model, const std::vector<Token>& prompt, const TaskPa
 
 }  // namespace
 
-Reading read_prompt(const Model& model, const TaskParams& task, int index, const SessionParams& params,
+int reserve_of(const TaskParams& task) {
+    constexpr int open_ended = 512;
+    return task.max_tokens < 0 ? open_ended : std::min(task.max_tokens, open_ended);
+}
+
+Stored find_stored(const TaskParams& task, int index, SessionStore& store) {
+    Stored stored{.began = Clock::now(), .session = {}};
+    if (task.scores_prompt() || !task.reuse || !store.keeps()) return stored;
+    stored.session = store.find({task.prompts[size_t(index)], task.method, task.document_id, reserve_of(task)});
+    return stored;
+}
+
+Reading read_prompt(const Model& model, const TaskParams& task, int index, const SessionParams& params, Stored stored,
                     SessionStore& store, const ProgressCallback& progress) {
     const std::vector<Token>& prompt = task.prompts[size_t(index)];
-    const Clock::time_point start = Clock::now();
-    std::optional<Reading> reading;
-    if (task.reuse && store.keeps()) reading = go_on(prompt, task, params, store, progress);
-    if (!reading) reading = begin(model, prompt, task, params, store, progress);
-    reading->seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    return std::move(*reading);
+    Reading reading = stored.session ? go_on(std::move(*stored.session), prompt, progress)
+                                     : begin(model, prompt, task, params, store, progress);
+    reading.seconds = std::chrono::duration<double>(Clock::now() - stored.began).count();
+    return reading;
 }
 
 }  // namespace fastkv::server

@@ -86,8 +86,9 @@ void read_session_fields(Fields& fields, AnswerRequest& request) {
     if (!given || !given->is_object()) return;
     Fields own(*given);
     request.reuse = own.flag("reuse", request.reuse);
+    if (own.error()) return fields.refuse("fastkv.reuse", "must be true or false");
     request.document_id = own.text("document_id").value_or("");
-    if (own.error()) return fields.refuse("fastkv." + own.error()->param, "must be a text, reuse true or false");
+    if (own.error()) return fields.refuse("fastkv.document_id", "must be a text");
     if (request.document_id.empty()) return;
     const char* name = "fastkv.document_id";
     if (request.document_id.size() > 200) fields.refuse(name, "is longer than 200 bytes");

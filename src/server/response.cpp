@@ -53,7 +53,7 @@ ordered_json usage_json(const std::vector<Choice>& choices) {
             {"completion_tokens", n_predicted},
             {"total_tokens", n_prompt + n_predicted},
             {"prompt_tokens_details", {{"cached_tokens", n_cached}}},
-            {"kept_tokens", {{"min", last.kept_min}, {"mean", last.kept_mean}, {"max", last.kept_max}}},
+            {"kept_tokens", {{"min", last.kept.min}, {"mean", last.kept.mean}, {"max", last.kept.max}}},
             {"kv_cache_bytes", kv_cache_bytes}};
 }
 

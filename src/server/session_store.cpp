@@ -47,6 +47,15 @@ uint64_t file_bytes(const std::string& path) {
     return error ? 0 : bytes;
 }
 
+/// Whether the method would cache every token of the prompt.
+bool caches_all(const Model& model, const Wanted& wanted) {
+    const SessionParams same_types{.n_predict = 1, .cache_type_k = CacheType::f16, .cache_type_v = CacheType::f16};
+    const auto bytes = [&](const MethodParams& method) {
+        return estimate(model, method, int(wanted.prompt.size()), same_types).kv_cache_bytes;
+    };
+    return bytes(wanted.method) >= bytes({.method = "fullkv"});
+}
+
 uint64_t bytes_in_memory(const Session& session) { return std::max(session.bytes(), session.memory().kv_cache_bytes); }
 
 }  // namespace
@@ -121,16 +130,18 @@ void SessionStore::find_files(const std::string& folder, bool spilled) {
 // ---- finding ----------------------------------------------------------------------------------------------------
 
 /// The session from which the most of the prompt need not be read. Of a compressed one only tokens that it can be
-/// rewound to count, and the rest of the prompt, which is cached whole, may not be longer than what it spares: else the
-/// prompt is better read, and compressed, anew. Of a long session, which is copied whole, a few tokens do not count.
+/// rewound to count. Where the method would drop tokens of the prompt, the rest of it, which is cached whole, may not
+/// be longer than what is spared: else the prompt is better read, and compressed, anew. Of a long session, which is
+/// copied whole, a few tokens do not count.
 SessionStore::Entries::iterator SessionStore::best_match(const Wanted& wanted, const std::string& key,
                                                          size_t& n_common) {
+    const bool keeps_all = caches_all(model_, wanted);
     auto best = entries_.end();
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
         if (entry->key != key) continue;
         const size_t n = common_prefix(entry->tokens, wanted.prompt);
-        const bool whole = entry->rewindable_to <= 1;
-        const bool spares = whole || !wanted.document_id.empty() || n >= wanted.prompt.size() - n;
+        const bool of_document = !wanted.document_id.empty() && entry->rewindable_to > 1;
+        const bool spares = keeps_all || of_document || n >= wanted.prompt.size() - n;
         constexpr size_t copies = 32;  // tokens are copied in less than the time in which one is read
         const bool possible = n >= size_t(entry->rewindable_to) && n * copies >= entry->tokens.size();
         if (n <= n_common || !possible || !spares) continue;

@@ -30,6 +30,12 @@ struct Piece {
     std::shared_ptr<const PromptReport> report = {};  ///< once, when the prompt has been read, where it was asked for
 };
 
+/// Tokens of a prompt that the layers keep, each of them per cached head.
+struct Kept {
+    int min = 0, max = 0;
+    double mean = 0;
+};
+
 /// The end of one prompt's answer, and what it took.
 struct Outcome {
     int index = 0;
@@ -41,8 +47,7 @@ struct Outcome {
     double predicted_seconds = 0;
     double first_token_seconds = 0;  ///< since the request came in
     uint64_t kv_cache_bytes = 0;
-    int kept_min = 0, kept_max = 0;  ///< tokens of the prompt that a layer keeps per cached head
-    double kept_mean = 0;
+    Kept kept;
     MethodParams method;  ///< resolved
 };
 
@@ -63,6 +68,9 @@ struct TaskParams {
     bool reuse = true;        ///< whether to go on from stored sessions, and to be stored
     std::string document_id;  ///< whose sessions alone are gone on from, or ""
     int n_document = 0;       ///< tokens of the document that the prompt begins with
+
+    /// echo with logprobs: the exact model's, whatever the method
+    bool scores_prompt() const { return echo && n_logprobs; }
 };
 
 class Task {

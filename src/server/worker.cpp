@@ -41,7 +41,7 @@ void Worker::end() {
     {
         const std::lock_guard lock(mutex_);
         ending_ = true;
-        for (const auto& task : queue_) task->tell(ApiError{.status = 503, .message = "the server is stopping"});
+        for (const auto& task : queue_) task->tell(stopping());
         queue_.clear();
     }
     wake_.notify_one();
@@ -69,7 +69,7 @@ bool Worker::ending() const {
 
 void Worker::run() {
     while (await_work()) {
-        if (Slot* slot = next_to_read()) {
+        if (Slot* slot = next_to_read(); slot && ready_to_read(*slot)) {
             read(*slot);
         } else {
             step_answers();
@@ -101,11 +101,27 @@ Worker::Slot* Worker::next_to_read() {
     return next;
 }
 
+/// Whether it is known what a stored session spares of the slot's prompt. Nothing is fetched before the turn to be read
+/// has come: until then a better session may be stored, and a copy that waits would only take memory.
+bool Worker::ready_to_read(Slot& slot) {
+    attempt(slot, [&] {
+        if (slot.stored.valid()) return;
+        slot.stored = std::async(std::launch::async, [this, task = slot.task, index = slot.next_prompt] {
+            return find_stored(task->params, index, store_);
+        });
+    });
+    if (!slot.stored.valid()) return false;  // there was no thread for it, which the client knows by now
+    const bool others_wait = std::ranges::any_of(slots_, [](const Slot& other) { return other.answer != nullptr; });
+    if (!others_wait) slot.stored.wait();
+    return slot.stored.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+}
+
 /// Between chunks of rows the other answers grow, for as long as the chunks took: half of the time is theirs.
 void Worker::read(Slot& slot) {
     attempt(slot, [&] {
+        Stored stored = slot.stored.get();
         auto answer = std::make_unique<Generation>(model_, *slot.task, slot.next_prompt++, store_);
-        answer->read([&](const PrefillProgress&) {
+        answer->read(std::move(stored), [&](const PrefillProgress&) {
             if (Clock::now() - stepped_ >= step_time_) step_answers();
             return !slot.task->cancelled();
         });

@@ -1,9 +1,11 @@
 // The one thread that computes. It reads one prompt at a time, and between its chunks of rows lets the answers that are
-// under way grow, all together, so that a long prompt holds up nobody for long.
+// under way grow, all together, so that a long prompt holds up nobody for long. They grow as well while what is stored
+// of a prompt is fetched, which another thread does.
 #pragma once
 
 #include <condition_variable>
 #include <deque>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -53,6 +55,7 @@ class Worker {
     struct Slot {
         std::shared_ptr<Task> task;  // nullptr: free
         int next_prompt = 0;
+        std::future<Stored> stored;          // of the next prompt, from when its turn to be read has come
         std::unique_ptr<Generation> answer;  // nullptr while its prompt is to be read
         uint64_t order = 0;                  // of arrival
     };
@@ -60,6 +63,7 @@ class Worker {
     void run();
     bool await_work();
     Slot* next_to_read();
+    bool ready_to_read(Slot& slot);
     void read(Slot& slot);
     void step_answers();
     void advance(Slot& slot);
