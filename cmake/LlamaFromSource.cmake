@@ -117,6 +117,9 @@ function(fastkv_compile_llama work options)
     if(NOT c_compiler STREQUAL CMAKE_CXX_COMPILER AND EXISTS ${c_compiler})
         list(APPEND compilers -DCMAKE_C_COMPILER=${c_compiler})
     endif()
+    if(CMAKE_TOOLCHAIN_FILE)
+        list(APPEND compilers -DCMAKE_TOOLCHAIN_FILE=${CMAKE_TOOLCHAIN_FILE})
+    endif()
     # A git repository that happens to hold the cache folder says nothing about this source.
     set(cmake_alone ${CMAKE_COMMAND} -E env GIT_CEILING_DIRECTORIES=${work} ${CMAKE_COMMAND})
     # The build shows itself, for it takes minutes; the other steps speak up only when they fail.

@@ -720,6 +720,11 @@ TEST_P(RowTimes, SeveralRowsAreEachWhatItIsAlone) {
     }
 }
 
+TEST(Simd, NamesTheBestTargetThatWasCompiled) {
+    EXPECT_EQ(simd_target(), hwy::TargetName(hwy::SupportedAndGeneratedTargets().front()));
+    on_every_target([] { EXPECT_EQ(hwy::SupportedAndGeneratedTargets().size(), 1U); });
+}
+
 TEST(Gemm, SaysWhatItIs) {
     if (gemm_available(GemmType::f32)) {
         EXPECT_NE(gemm_description().find("oneDNN "), std::string::npos) << gemm_description();

@@ -122,7 +122,7 @@ TEST_F(Sessions, CachesTheBudgetOfEveryLayer) {
 
 TEST_F(Sessions, CachesAreStoredAsTheMethodsDefaultsCountOn) {
     const TinyModel qwen2{.arch = "qwen2", .n_embd = 128, .n_head = 4, .head_dim = 32};
-    const Model model = load(test::write_tiny_model(qwen2), Compute::bf16);
+    const Model model = load(test::write_tiny_model(qwen2), Compute::automatic);
     const auto bytes = [](const Model& of, const char* method, CacheType type) {
         MethodParams params{.method = method};
         params.retain_rate = 0.5;
@@ -135,7 +135,7 @@ TEST_F(Sessions, CachesAreStoredAsTheMethodsDefaultsCountOn) {
     const uint64_t half = bytes(model, "fastkv", CacheType::f16);
     EXPECT_EQ(bytes(model, "fastkv", CacheType::automatic) * 64, half * 34);  // 34 bytes for 32 values
     EXPECT_EQ(bytes(model, "snapkv", CacheType::automatic), bytes(model, "snapkv", CacheType::f16));
-    const Model narrow = load(test::write_tiny_model({.arch = "qwen2"}), Compute::bf16);  // heads of 16 values
+    const Model narrow = load(test::write_tiny_model({.arch = "qwen2"}), Compute::automatic);  // heads of 16 values
     EXPECT_EQ(bytes(narrow, "fastkv", CacheType::automatic), bytes(narrow, "fastkv", CacheType::f16));
     const MethodParams fastkv_method;
     EXPECT_EQ(resolve_cache_type(CacheType::automatic, fastkv_method, model_), CacheType::f32);

@@ -24,8 +24,8 @@ const bool limited = [] {
 }  // namespace
 
 std::string simd_target() {
-    const int64_t supported = hwy::SupportedTargets();
-    return hwy::TargetName(supported & -supported);  // the lowest bit is the best target
+    const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;  // not all that a processor has is compiled for
+    return hwy::TargetName(usable & -usable);                      // the lowest bit is the best target
 }
 
 }  // namespace fastkv::kernels

@@ -5,7 +5,7 @@
 
 namespace fastkv::kernels {
 
-/// The name of the instruction set that Highway chose at run time: "AVX3_DL", "AVX2", "NEON".
+/// The name of the instruction set that Highway chose at run time: "AVX3", "AVX2", "NEON".
 std::string simd_target();
 
 /// Levels of x86's instruction sets that the kernels can be held to.

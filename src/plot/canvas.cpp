@@ -39,17 +39,6 @@ constexpr Palette dark_palette = {
     rgb(0xFB923C),
     {rgb(0x56B4E9), rgb(0xFF8F3F), rgb(0x2FC79A), rgb(0xF08FC4), rgb(0xB39DFF), rgb(0xE3C23C), rgb(0xA8A8A8)}};
 
-Color color_of(const Paint& paint, const Palette& palette) {
-    switch (paint.role) {
-        case Paint::Role::fixed: return paint.color;
-        case Paint::Role::ink: return palette.ink;
-        case Paint::Role::grid: return palette.grid;
-        case Paint::Role::accent: return palette.accent;
-        case Paint::Role::series: return palette.series[size_t(paint.index)];
-    }
-    return palette.ink;
-}
-
 int byte_of(double share) { return int(std::lround(255 * share)); }
 
 std::string hex(Color color) {
@@ -141,6 +130,17 @@ class SvgCanvas : public Canvas {
 };
 
 #ifdef FASTKV_HAVE_CAIRO
+
+Color color_of(const Paint& paint, const Palette& palette) {
+    switch (paint.role) {
+        case Paint::Role::fixed: return paint.color;
+        case Paint::Role::ink: return palette.ink;
+        case Paint::Role::grid: return palette.grid;
+        case Paint::Role::accent: return palette.accent;
+        case Paint::Role::series: return palette.series[size_t(paint.index)];
+    }
+    return palette.ink;
+}
 
 class PngCanvas : public Canvas {
   public:
