@@ -234,6 +234,21 @@ TEST(TuneSettings, AreDrawnAtRandomAndTheSameAgain) {
     EXPECT_EQ(sample_settings(all, 200, 5).size(), 100u);
 }
 
+TEST(TuneSettings, TheUntunedOneIsAddedOnceInItsPlace) {
+    const HyperParams hparams = Model::load(test::tiny_model_path()).hparams();
+    MethodParams dearer, untuned = resolve({}, hparams);
+    dearer.kernel = 21;
+    std::vector<Setting> settings = {{dearer, {0.9, 0.1}}};
+    add_setting(settings, {untuned, {0.5, 0.1}}, hparams);
+    add_setting(settings, {untuned, {0.5, 0.1}}, hparams);
+    ASSERT_EQ(settings.size(), 2u);
+    EXPECT_EQ(method_text(settings[0].method), method_text(untuned));
+    EXPECT_EQ(settings[1].method.kernel, 21);
+    std::vector<Setting> partial = {{{}, {0.5, 0.1}}};  // the same, with its defaults not filled in
+    add_setting(partial, {untuned, {0.5, 0.1}}, hparams);
+    EXPECT_EQ(partial.size(), 1u);
+}
+
 TEST(TuneSettings, RefuseWhatIsNoParameter) {
     EXPECT_THAT(message_of([] { parse_dimension("kernels=7"); }), HasSubstr("kernels"));
     EXPECT_THAT(message_of([] { parse_dimension("kernel=seven"); }), HasSubstr("--kernel seven"));

@@ -144,12 +144,15 @@ class Tuning {
             varied.push_back(layers);
         }
         chooses_layers_ = !fixed;
-        const double max_work = options_.max_work.value_or(0.6), max_cache = options_.max_cache.value_or(0.1);
-        possible_ = tune::list_settings(options_.method.params, varied, {max_work + rounding, max_cache + rounding},
+        possible_ = tune::list_settings(options_.method.params, varied, limits(),
                                         [&](const MethodParams& method) { return cost(method); });
         if (!possible_.empty()) return;
-        refuse(format("no setting keeps within --max-work %g and --max-cache %g: raise them", max_work, max_cache));
+        refuse(format("no setting keeps within --max-work %g and --max-cache %g: raise them", max_work(), max_cache()));
     }
+
+    double max_work() const { return options_.max_work.value_or(0.6); }
+    double max_cache() const { return options_.max_cache.value_or(0.1); }
+    tune::Limits limits() const { return {max_work() + rounding, max_cache() + rounding}; }
 
     // Of the layers that the limits allow, the nearest by eq. 3.
     void choose_settings() {
@@ -168,6 +171,14 @@ class Tuning {
         }
         found_.n_possible = int(all.size());
         found_.settings = tune::sample_settings(all, options_.n_settings.value_or(32), options_.seed);
+        if (options_.tries.empty()) add_untuned();
+    }
+
+    // What runs take as long as nothing is chosen is tried whatever chance says, where the limits allow it.
+    void add_untuned() {
+        const MethodParams untuned = resolve(options_.method.params, bench_.model().hparams());
+        const tune::Setting setting{untuned, cost(untuned)};
+        if (tune::allows(limits(), setting.cost)) tune::add_setting(found_.settings, setting, bench_.model().hparams());
     }
 
     // A model that cannot answer cannot tell settings apart.

@@ -22,6 +22,18 @@ Dimension parse_dimension(const std::string& text) {
     return dimension;
 }
 
+bool allows(const Limits& limits, const Cost& cost) {
+    return cost.work <= limits.max_work && cost.cache <= limits.max_cache;
+}
+
+namespace {
+
+bool is_cheaper(const Setting& a, const Setting& b) {
+    return a.cost.work != b.cost.work ? a.cost.work < b.cost.work : a.cost.cache < b.cost.cache;
+}
+
+}  // namespace
+
 std::vector<Setting> list_settings(const MethodParams& base, const std::vector<Dimension>& dimensions,
                                    const Limits& limits, const CostOf& cost_of) {
     std::vector<MethodParams> all = {base};
@@ -37,15 +49,13 @@ std::vector<Setting> list_settings(const MethodParams& base, const std::vector<D
     for (const MethodParams& method : all) {
         try {
             const Cost cost = cost_of(method);
-            if (cost.work <= limits.max_work && cost.cache <= limits.max_cache) settings.push_back({method, cost});
+            if (allows(limits, cost)) settings.push_back({method, cost});
         } catch (const Error& error) {
             // A combination that does not go together; where none does, this is why.
             if (error.kind() != ErrorKind::usage || ++n_refused == all.size()) throw;
         }
     }
-    std::stable_sort(settings.begin(), settings.end(), [](const Setting& a, const Setting& b) {
-        return a.cost.work != b.cost.work ? a.cost.work < b.cost.work : a.cost.cache < b.cost.cache;
-    });
+    std::stable_sort(settings.begin(), settings.end(), is_cheaper);
     return settings;
 }
 
@@ -59,6 +69,14 @@ std::vector<Setting> sample_settings(const std::vector<Setting>& settings, int c
         if (random.below(settings.size() - i) < wanted) sample.push_back(settings[i]);
     }
     return sample;
+}
+
+void add_setting(std::vector<Setting>& settings, const Setting& setting, const HyperParams& hparams) {
+    const std::string text = method_text(setting.method);
+    const bool known = std::any_of(settings.begin(), settings.end(), [&](const Setting& other) {
+        return method_text(resolve(other.method, hparams)) == text;
+    });
+    if (!known) settings.insert(std::upper_bound(settings.begin(), settings.end(), setting, is_cheaper), setting);
 }
 
 }  // namespace fastkv::tune
