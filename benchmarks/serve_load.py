@@ -49,10 +49,10 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(120)
 
-    def post(self, body, timeout=600):
+    def post(self, body, timeout=600, path="/v1/completions"):
         """The connection and its response, whose body is still to be read."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         return connection, connection.getresponse()
 
     def status(self, key):
@@ -115,7 +115,7 @@ def ask_once(server, log, randomness):
     try:
         if leaves and not streams:  # nobody waits for the answer
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
-            connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
             time.sleep(randomness.uniform(0, 2))
             connection.close()
             return log.leave()

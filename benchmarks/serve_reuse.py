@@ -7,7 +7,6 @@ Prints a table of seconds, medians of rounds, and how many tokens of the prompt 
 has another document. Python's standard library is all that it needs.
 """
 import argparse
-import http.client
 import json
 import random
 import statistics
@@ -24,10 +23,9 @@ def ask(server, messages, fastkv):
     """(seconds to the first text, tokens that a stored session has spared, the answer)"""
     body = {"messages": messages, "max_tokens": 32, "ignore_eos": True, "stream": True,
             "stream_options": {"include_usage": True}, "fastkv": fastkv}
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
     began, first, text, cached = time.monotonic(), None, "", 0
-    connection.request("POST", "/v1/chat/completions", json.dumps(body))
-    for line in connection.getresponse():
+    connection, response = server.post(body, path="/v1/chat/completions")
+    for line in response:
         if not line.startswith(b"data: {"):
             continue
         chunk = json.loads(line[6:])

@@ -34,6 +34,14 @@ ServerParams params_with(std::vector<std::string> keys = {}) {
     return params;
 }
 
+/// With something else than usual.
+template <class Change>
+ServerParams params_but(Change change) {
+    ServerParams params = params_with();
+    change(params);
+    return params;
+}
+
 class Serving : public ::testing::Test {
   protected:
     explicit Serving(const ServerParams& params = params_with()) : server_(served_model(), params) {}
@@ -439,12 +447,7 @@ TEST_F(Serving, AnswersAtOneTimeAreThoseOfOneByOne) {
 
 class ServingOne : public Serving {
   protected:
-    static ServerParams one() {
-        ServerParams params = params_with();
-        params.worker = {.n_parallel = 1, .n_queue = 1};
-        return params;
-    }
-    ServingOne() : Serving(one()) {}
+    ServingOne() : Serving(params_but([](ServerParams& params) { params.worker = {.n_parallel = 1, .n_queue = 1}; })) {}
 
     /// A stream that has begun and goes on for a long time.
     void begin(test::Connection& connection) {
@@ -495,12 +498,7 @@ size_t open_descriptors() {
 
 class ServingTheAbsent : public Serving {
   protected:
-    static ServerParams of_short_silence() {
-        ServerParams params = params_with();
-        params.limits.idle_seconds = 1;
-        return params;
-    }
-    ServingTheAbsent() : Serving(of_short_silence()) {}
+    ServingTheAbsent() : Serving(params_but([](ServerParams& params) { params.limits.idle_seconds = 1; })) {}
 };
 
 TEST_F(ServingTheAbsent, AThousandAbandonedConnectionsLeaveNothingBehind) {
@@ -533,12 +531,7 @@ TEST_F(ServingTheAbsent, AThousandAbandonedConnectionsLeaveNothingBehind) {
 
 class ServingTheSlow : public Serving {
   protected:
-    static ServerParams of_short_bodies() {
-        ServerParams params = params_with();
-        params.limits.body_seconds = 1;
-        return params;
-    }
-    ServingTheSlow() : Serving(of_short_bodies()) {}
+    ServingTheSlow() : Serving(params_but([](ServerParams& params) { params.limits.body_seconds = 1; })) {}
 };
 
 TEST_F(ServingTheSlow, EndsABodyThatTrickles) {
@@ -556,12 +549,7 @@ TEST_F(ServingTheSlow, EndsABodyThatTrickles) {
 
 class ServingLargeBodies : public Serving {
   protected:
-    static ServerParams of_little_room() {
-        ServerParams params = params_with();
-        params.limits.max_bodies = 300 << 10;
-        return params;
-    }
-    ServingLargeBodies() : Serving(of_little_room()) {}
+    ServingLargeBodies() : Serving(params_but([](ServerParams& params) { params.limits.max_bodies = 300 << 10; })) {}
 
     /// A completion of a short prompt whose body is `bytes` long.
     static std::string body_of(size_t bytes) {
@@ -618,13 +606,11 @@ TEST_F(ServingLargeBodies, AreMeasuredWhereTheyDoNotSayTheirLength) {
 
 class ServingImpatiently : public Serving {
   protected:
-    static ServerParams impatient() {
-        ServerParams params = params_with();
-        params.timeout_seconds = 1;
-        params.worker = {.n_parallel = 1, .n_queue = 4};
-        return params;
-    }
-    ServingImpatiently() : Serving(impatient()) {}
+    ServingImpatiently()
+        : Serving(params_but([](ServerParams& params) {
+              params.timeout_seconds = 1;
+              params.worker = {.n_parallel = 1, .n_queue = 4};
+          })) {}
 };
 
 TEST_F(ServingImpatiently, EndsWhatTakesTooLong) {

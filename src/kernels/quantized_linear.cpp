@@ -34,6 +34,9 @@ bool quantized_available() {
 
 namespace {
 
+/// Tiles of a row, the last of which may be half of one.
+size_t tiles_of(int k) { return static_cast<size_t>((k + tile_values - 1) / tile_values); }
+
 /// Rows of x in 8 bits, in whole tiles; behind a row's end scales and sums are 0.
 struct QuantizedRows {
     const int8_t* values;  ///< [m][n_tile][2][4][16] of four blocks the first halves, then the second
@@ -41,9 +44,8 @@ struct QuantizedRows {
     const float* sums;     ///< [m][n_tile][2][4] scale · Σ values of the first halves of blocks, and of the second
     int k;
 
-    size_t n_tile() const { return static_cast<size_t>((k + tile_values - 1) / tile_values); }
     QuantizedRows from(int row) const {
-        const size_t tiles = static_cast<size_t>(row) * n_tile();
+        const size_t tiles = static_cast<size_t>(row) * tiles_of(k);
         return {values + tiles * tile_values, scales + tiles * tile_blocks, sums + 2 * tiles * tile_blocks, k};
     }
 };
@@ -117,7 +119,7 @@ FASTKV_VNNI inline __m512 add(__m512 sum, const Integers& u, const int8_t* q, __
 /// `R` neighbouring rows of W (1 or 4) times the first `M` rows of x. y is the value of the first row of both.
 template <class Block, int R, int M>
 FASTKV_VNNI void dot(const uint8_t* row, size_t row_bytes, const QuantizedRows& x, Rows y) {
-    const size_t n_tile = x.n_tile();
+    const size_t n_tile = tiles_of(x.k);
     const __m512i block_of_lane = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
     Sums sum[M];
     for (int m = 0; m < M; ++m) {
@@ -214,7 +216,7 @@ FASTKV_VNNI void quantize_row(const float* x, int k, int8_t* values, float* scal
 QuantizedRows quantize(ConstRows x, const RmsNorm& norm, int m, int k) {
     static thread_local AlignedBuffer normalized_memory;            // [k]
     static thread_local AlignedBuffer value_memory, factor_memory;  // values; scales, then sums
-    const size_t n_tile = QuantizedRows{nullptr, nullptr, nullptr, k}.n_tile();
+    const size_t n_tile = tiles_of(k);
     const size_t n_factor = static_cast<size_t>(m) * n_tile * tile_blocks;
     auto* values = value_memory.reserve_as<int8_t>(static_cast<size_t>(m) * n_tile * tile_values);
     auto* scales = factor_memory.reserve_as<float>(3 * n_factor);
