@@ -114,8 +114,10 @@ double seconds(const std::function<void()>& work, int repeats) {
 
 PackedWeights ramp_weights(GemmType type, int n, int k, bool reads_hidden = false) {
     PackedWeights weights(type, n, k, reads_hidden);
-    const std::vector<float> slab = ramp(PackedWeights::slab_rows * static_cast<size_t>(k));
-    for (int s = 0; s < weights.n_slab(); ++s) weights.pack_slab(s, slab.data());
+    const std::vector<float> row = ramp(static_cast<size_t>(k));
+    for (int s = 0; s < weights.n_slab(); ++s) {
+        weights.pack_slab(s, [&](int, float* values) { std::copy(row.begin(), row.end(), values); });
+    }
     return weights;
 }
 
@@ -227,28 +229,6 @@ void bench_gated_mlp(benchmark::State& state) {
         crew(nth).run([&](int ith) { gated_mlp(mlp, {x.data(), stride}, {y.data(), stride}, rows, ith, nth); });
     }
     report_flops(state, 6.0 * rows * n * n_ff, type, nth);
-}
-
-void bench_pack_weights(benchmark::State& state) {
-    const GemmType type = type_of(state.range(0));
-    if (skip_without(type, state)) {
-        return;
-    }
-    const int n = static_cast<int>(state.range(1));
-    const int k = static_cast<int>(state.range(2));
-    const int nth = static_cast<int>(state.range(3));
-    PackedWeights weights(type, n, k);
-    const std::vector<float> w = ramp(static_cast<size_t>(n) * static_cast<size_t>(k));
-    for (auto _ : state) {
-        crew(nth).run([&](int ith) {
-            for (int s = ith; s < weights.n_slab(); s += nth) {
-                weights.pack_slab(s, w.data() +
-                                         static_cast<size_t>(s) * PackedWeights::slab_rows * static_cast<size_t>(k));
-            }
-        });
-    }
-    state.counters["Gvalues/s"] =
-        benchmark::Counter(1e-9 * n * k * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
 }
 
 // Arguments: bits, rows, head_dim, n_head, n_head_kv, threads. Counts the operations that a causal mask leaves.
@@ -448,6 +428,30 @@ void bench_quantized_linear(benchmark::State& state) {
     report_read(state, bytes, nth);
 }
 
+/// A layer's matrix as the file has it into what products read. Arguments: type of the blocks (BlockType), bits of the
+/// result, n, k, threads.
+void bench_expand_weights(benchmark::State& state) {
+    const GemmType type = type_of(state.range(1));
+    if (!quantized_available()) return state.SkipWithError("no such formats here");
+    if (skip_without(type, state)) return;
+    const auto block = static_cast<BlockType>(state.range(0));
+    const int n = static_cast<int>(state.range(2)), k = static_cast<int>(state.range(3));
+    const int nth = static_cast<int>(state.range(4));
+    const AlignedBuffer weights(static_cast<size_t>(n) * static_cast<size_t>(k) * bytes_of_256(block) / 256);
+    fill_halves(weights.as<uint16_t>(), weights.bytes() / 2);
+    const QuantizedMatrix matrix{block, weights.data(), n, k};
+    PackedWeights packed(type, n, k);
+    for (auto _ : state) {
+        crew(nth).run([&](int ith) {
+            for (int slab = ith; slab < packed.n_slab(); slab += nth) {
+                packed.pack_slab(slab, [&](int row, float* values) { widen_row(matrix, row, values); });
+            }
+        });
+    }
+    state.counters["Gvalues/s"] =
+        benchmark::Counter(1e-9 * n * k * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+}
+
 // Arguments: bits of the result, values, what (0: RMS norm, 1: silu(gate)·up).
 void bench_row_operation(benchmark::State& state) {
     const GemmType type = type_of(state.range(0));
@@ -550,15 +554,17 @@ BENCHMARK(bench_row_operation)
     ->ArgNames({"bits", "n", "what"})
     ->ArgsProduct({{16, 32}, {1536}, {0, 1}})
     ->Unit(benchmark::kNanosecond);
-BENCHMARK(bench_pack_weights)
-    ->Name("pack_weights")
-    ->ArgNames({"bits", "n", "k", "threads"})
-    ->Args({8, 1536, 576, 1})
-    ->Args({8, 1536, 576, 2})
-    ->Args({16, 1536, 576, 1})
-    ->Args({16, 1536, 576, 2})
-    ->Args({16, 14336, 4096, 1})
-    ->Args({16, 14336, 4096, 2})
+BENCHMARK(bench_expand_weights)
+    ->Name("expand_weights")
+    ->ArgNames({"type", "bits", "n", "k", "threads"})
+    ->ArgsProduct({{int(BlockType::q4_0), int(BlockType::q4_1), int(BlockType::q5_0), int(BlockType::q8_0),
+                    int(BlockType::q4_k), int(BlockType::q5_k), int(BlockType::q6_k)},
+                   {16},
+                   {1536},
+                   {768},
+                   {1, 2}})
+    ->Args({int(BlockType::q4_1), 8, 1536, 576, 1})
+    ->Args({int(BlockType::q4_k), 16, 14336, 4096, 2})
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
 BENCHMARK(bench_prefill)

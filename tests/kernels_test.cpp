@@ -254,6 +254,11 @@ TEST(KvRow, ConvertsFromEveryType) {
 
 // ---- linear --------------------------------------------------------------------------------------------------
 
+/// Hands out the rows of W [n][k].
+PackedWeights::ReadRow rows_of(const std::vector<float>& w, int k) {
+    return [&w, k](int row, float* values) { std::copy_n(w.begin() + std::ptrdiff_t(row) * k, k, values); };
+}
+
 struct LinearCase {
     int m, n, k, nth;
     Threads how;
@@ -280,8 +285,7 @@ TEST_P(Linear, EqualsPlainLoop) {
     EXPECT_GE(packed.bytes(), static_cast<size_t>(n) * static_cast<size_t>(k) * gemm_type_size(type));
     run_threads(nth, how, [&, threads = nth](int ith) {
         for (int slab = ith; slab < packed.n_slab(); slab += threads) {
-            packed.pack_slab(slab, w.data() + static_cast<size_t>(slab) * PackedWeights::slab_rows *
-                                                  static_cast<size_t>(packed.k()));
+            packed.pack_slab(slab, rows_of(w, packed.k()));
         }
     });
     run_threads(nth, how, [&, rows = m, threads = nth](int ith) {
@@ -339,8 +343,7 @@ TEST(LinearBf16, RoundsToNearestEven) {
     const std::vector<float> inputs = {1.00390625F, 1.01171875F, -1.00390625F, 1.0039064F};
     const std::vector<float> expected = {1.0F, 1.015625F, -1.0F, 1.0078125F};
     PackedWeights packed(GemmType::bf16, 1, 1);
-    const float one = 1.0F;
-    packed.pack_slab(0, &one);
+    packed.pack_slab(0, [](int, float* values) { values[0] = 1.0F; });
     std::vector<float> y(inputs.size());
     linear(packed, inputs.data(), 1, y.data(), 1, static_cast<int>(inputs.size()), 0, 1);
     EXPECT_EQ(y, expected);
@@ -350,7 +353,7 @@ TEST(LinearBf16, RoundsToNearestEven) {
         identity[i * 64 + i] = 1.0F;
     }
     PackedWeights square(GemmType::bf16, 64, 64);
-    square.pack_slab(0, identity.data());
+    square.pack_slab(0, rows_of(identity, 64));
     std::vector<float> x(64);
     std::vector<float> out(64);
     for (size_t i = 0; i < 64; ++i) {
@@ -376,10 +379,7 @@ std::vector<double> normalized(const float* x, int k, const std::vector<float>& 
 
 PackedWeights packed_weights(GemmType type, int n, int k, const std::vector<float>& w, bool reads_hidden = false) {
     PackedWeights packed(type, n, k, reads_hidden);
-    for (int slab = 0; slab < packed.n_slab(); ++slab) {
-        packed.pack_slab(slab,
-                         w.data() + static_cast<size_t>(slab) * PackedWeights::slab_rows * static_cast<size_t>(k));
-    }
+    for (int slab = 0; slab < packed.n_slab(); ++slab) packed.pack_slab(slab, rows_of(w, k));
     return packed;
 }
 
@@ -619,6 +619,34 @@ std::vector<double> in_eight_bits(const std::vector<float>& x) {
     }
     return rounded;
 }
+
+class WidenedRow : public testing::TestWithParam<std::tuple<BlockType, std::pair<int, int>>> {};
+
+TEST_P(WidenedRow, HoldsTheValuesOfItsBlocks) {
+    if (!quantized_available()) {
+        GTEST_SKIP() << "no VNNI here";
+    }
+    const auto [type, size] = GetParam();
+    const auto [n, k] = size;
+    const Blocks blocks(type, n, k, 11);
+    const QuantizedMatrix matrix{type, blocks.bytes.data(), n, k};
+    constexpr float untouched = -12345.0F;
+    for (int row = 0; row < n; ++row) {
+        std::vector<float> values(static_cast<size_t>(k) + 1, untouched);
+        widen_row(matrix, row, values.data());
+        const auto expected = blocks.values.begin() + std::ptrdiff_t(row) * k;
+        ASSERT_TRUE(std::equal(expected, expected + k, values.begin())) << "row " << row;
+        ASSERT_EQ(values.back(), untouched);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, WidenedRow,
+                         testing::Combine(testing::Values(BlockType::q4_0, BlockType::q4_1, BlockType::q5_0,
+                                                          BlockType::q8_0),
+                                          testing::Values(std::pair{3, 64}, std::pair{5, 576}, std::pair{3, 1536})));
+INSTANTIATE_TEST_SUITE_P(KQuants, WidenedRow,
+                         testing::Combine(testing::Values(BlockType::q4_k, BlockType::q5_k, BlockType::q6_k),
+                                          testing::Values(std::pair{3, 256}, std::pair{5, 768})));
 
 class RowTimes : public testing::TestWithParam<std::tuple<BlockType, std::pair<int, int>>> {};
 

@@ -80,6 +80,12 @@ void print_notes(const report::Results& results) {
     }
 }
 
+// What the page calls the folder: "." says nothing to who reads it elsewhere.
+std::string shown_folder(const std::string& folder) {
+    const fs::path path = fs::canonical(folder);
+    return folder.find_first_not_of("./") == std::string::npos ? path.filename().string() : folder;
+}
+
 void refuse_without_results(const std::string& folder, const report::Results& results) {
     if (!results.models.empty()) return;
     if (!results.complaints.empty()) fail(folder + " holds no results that could be read");
@@ -108,7 +114,7 @@ int report_command(const ReportOptions& options) {
     const report::Results results = read_folder(options.folder);
     print_notes(results);
     refuse_without_results(options.folder, results);
-    const std::string html = report::page(results, {options.folder, bench::utc_time(), version()});
+    const std::string html = report::page(results, {shown_folder(options.folder), bench::utc_time(), version()});
     if (interrupted()) throw Error(ErrorKind::cancelled, "stopped before writing");
     file.write(html);
     release_interrupts();

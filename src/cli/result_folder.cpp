@@ -49,6 +49,14 @@ int lock_folder(const std::string& path) {
     fail(path + ": cannot lock: " + std::strerror(error));
 }
 
+// Also where a run ended before its first summary: beside the samples, which have no line yet, nothing was there.
+bool holds_nothing(const std::string& path) {
+    const fs::directory_iterator entries(path);
+    return std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+        return entry.path().filename() == samples_name && entry.is_regular_file() && entry.file_size() == 0;
+    });
+}
+
 // What was written while the last run was cut off: a line without its end.
 std::string without_torn_line(std::string content) {
     if (!content.empty() && content.back() != '\n') content.resize(content.rfind('\n') + 1);
@@ -85,7 +93,7 @@ ResultFolder::~ResultFolder() {
 void ResultFolder::read_summary(const std::string& evaluation, const Json& settings) {
     const std::string path = path_ + "/" + summary_name;
     if (!fs::exists(path)) {
-        if (!fs::is_empty(path_)) {
+        if (!holds_nothing(path_)) {
             refuse("-o " + path_ + " is not empty and holds no results of fastkv eval; name another folder");
         }
         summary_ = {{"format", format_version}, {"evaluation", evaluation}, {"settings", settings}};

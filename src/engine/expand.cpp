@@ -2,33 +2,34 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 namespace fastkv {
 
 namespace {
 
-/// Rows [first, first + count) of a weight as float32, in `scratch` unless they are float32 already.
-const float* float_rows(const ggml_tensor* weight, int64_t first, int64_t count, std::vector<float>& scratch) {
-    const char* rows = static_cast<const char*>(weight->data) + size_t(first) * weight->nb[1];
-    if (weight->type == GGML_TYPE_F32) return reinterpret_cast<const float*>(rows);
-    scratch.resize(size_t(count * weight->ne[0]));
-    // rows of a matrix follow each other without gaps, and every row is whole blocks
-    ggml_get_type_traits(weight->type)->to_float(rows, scratch.data(), count * weight->ne[0]);
-    return scratch.data();
+/// Row `row` of a weight as float32: values [n_in].
+void read_row(const Linear& linear, int row, float* values) {
+    if (linear.row_matrix) return kernels::widen_row(*linear.row_matrix, row, values);
+    const ggml_tensor* weight = linear.weight;
+    const char* from = static_cast<const char*>(weight->data) + size_t(row) * weight->nb[1];
+    if (weight->type == GGML_TYPE_F32) {
+        std::memcpy(values, from, size_t(weight->ne[0]) * sizeof(float));
+    } else {
+        ggml_get_type_traits(weight->type)->to_float(from, values, weight->ne[0]);
+    }
 }
 
 /// A slab of a matrix, the unit of work of one thread.
 struct SlabTask {
-    const ggml_tensor* weight;
+    const Linear* linear;
     kernels::PackedWeights* packed;
     int slab;
-};
 
-void expand_slab(const SlabTask& task, std::vector<float>& scratch) {
-    const int64_t first = int64_t(task.slab) * kernels::PackedWeights::slab_rows;
-    const int64_t count = std::min<int64_t>(kernels::PackedWeights::slab_rows, task.weight->ne[1] - first);
-    task.packed->pack_slab(task.slab, float_rows(task.weight, first, count, scratch));
-}
+    void run() const {
+        packed->pack_slab(slab, [this](int row, float* values) { read_row(*linear, row, values); });
+    }
+};
 
 std::optional<kernels::BlockType> block_type(ggml_type type) {
     switch (type) {
@@ -106,17 +107,18 @@ void ExpandedWeights::fill(const Device& device,
                            std::span<const std::pair<const Linear*, kernels::PackedWeights*>> matrices) {
     std::vector<SlabTask> tasks;
     for (const auto& [linear, packed] : matrices) {
-        for (int slab = 0; slab < packed->n_slab(); ++slab) tasks.push_back({linear->weight, packed, slab});
+        for (int slab = 0; slab < packed->n_slab(); ++slab) tasks.push_back({linear, packed, slab});
     }
     if (tasks.empty()) return;
 
-    // the slabs differ in size: threads take the next one when they are done
+    // the slabs differ in size: threads take the next one when they are done, the longest first
+    std::stable_sort(tasks.begin(), tasks.end(),
+                     [](const SlabTask& a, const SlabTask& b) { return a.packed->k() > b.packed->k(); });
     std::atomic<size_t> next{0};
     Graph graph(device, allocator_, 4);
     ggml_tensor* none = graph.input(GGML_TYPE_F32, {1}, "\0\0\0");
     graph.output(graph.cpu_node({1}, {none}, [&](ggml_tensor*, int, int) {
-        thread_local std::vector<float> scratch;  // [slab_rows][n_in]
-        for (size_t task = next++; task < tasks.size(); task = next++) expand_slab(tasks[task], scratch);
+        for (size_t task = next++; task < tasks.size(); task = next++) tasks[task].run();
     }));
     graph.run();
 }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/int8_product.h"
@@ -17,9 +16,9 @@ namespace {
 /// Blocks are halved down to this where there are few rows for many threads.
 constexpr int min_block_rows = 32;
 
-/// Added to the stride of rows about to be packed: rows a power of two apart fall on the same few cache sets, and
-/// packing is four times slower.
-constexpr int stride_padding = 32;
+/// Bytes between rows about to be packed: rows a power of two apart fall on the same few cache sets, and packing is
+/// four times slower.
+constexpr size_t row_padding = 64;
 
 /// What k is padded to.
 int k_step(GemmType type) { return type == GemmType::int8 ? int8::rotated_values : product_k_step; }
@@ -96,55 +95,45 @@ size_t PackedWeights::bytes() const { return impl_->memory.bytes() + impl_->scal
 
 namespace {
 
-/// pack_slab() to int8.
-void pack_rounded(const PackedWeights::Impl& w, int slab, const float* rows) {
-    static thread_local AlignedBuffer row_memory, scratch;  // [k_padded], [padded_slab_cols][stride]
-    const auto k = static_cast<size_t>(w.k);
-    const auto k_padded = static_cast<size_t>(w.k_padded);
-    const size_t stride = k_padded + 2 * stride_padding;
-    const int cols = w.slab_cols(slab);
-    const int padded_cols = w.padded_slab_cols(slab);
-    auto* row = row_memory.reserve_as<float>(k_padded);
-    auto* values = scratch.reserve_as<int8_t>(static_cast<size_t>(padded_cols) * stride);
-    std::vector<float> scales(static_cast<size_t>(w.n_chunk));  // of a row
-    for (int col = 0; col < padded_cols; ++col) {
-        std::fill(row, row + k_padded, 0.0F);
-        if (col < cols) std::copy_n(rows + static_cast<size_t>(col) * k, k, row);
-        int8::quantize_row(row, w.k_padded, w.k_chunk, values + static_cast<size_t>(col) * stride, scales.data());
-        for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
-            w.slab_scales(slab, chunk)[col] = scales[static_cast<size_t>(chunk)];
-        }
+/// A row of a slab in the weights' type: target [k_padded]. `exact` [k_padded] is overwritten.
+void round_row(const PackedWeights::Impl& w, int slab, int col, float* exact, std::byte* target) {
+    if (w.type != GemmType::int8) {
+        convert_row(exact, w.k_padded, 1.0F, w.type, target, w.k_padded);
+        return;
     }
-    for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
-        int8::pack_operand(padded_cols, w.chunk_length(chunk), values + w.chunk_begin(chunk), stride,
-                           reinterpret_cast<int8_t*>(w.operand(slab, chunk)));
-    }
+    static thread_local AlignedBuffer scale_memory;  // [n_chunk]
+    auto* scales = scale_memory.reserve_as<float>(static_cast<size_t>(w.n_chunk));
+    int8::quantize_row(exact, w.k_padded, w.k_chunk, reinterpret_cast<int8_t*>(target), scales);
+    for (int chunk = 0; chunk < w.n_chunk; ++chunk) w.slab_scales(slab, chunk)[col] = scales[chunk];
 }
 
 }  // namespace
 
-void PackedWeights::pack_slab(int slab, const float* rows) {
-    if (impl_->type == GemmType::int8) return pack_rounded(*impl_, slab, rows);
+void PackedWeights::pack_slab(int slab, const ReadRow& read_row) {
+    static thread_local AlignedBuffer exact_memory;  // [k_padded]
+    static thread_local AlignedBuffer row_memory;    // [padded_slab_cols][stride] of the weights' type
     const Impl& w = *impl_;
     const ProductScope scope;
-    static thread_local AlignedBuffer scratch;  // [padded_slab_cols][k_chunk + stride_padding] of the weights' type
     const size_t value = gemm_type_size(w.type);
-    const size_t stride = static_cast<size_t>(w.k_chunk + stride_padding);
-    const int cols = w.slab_cols(slab);
-    const int padded_cols = w.padded_slab_cols(slab);
-    scratch.reserve(static_cast<size_t>(padded_cols) * stride * value);
+    const size_t stride = static_cast<size_t>(w.k_padded) + row_padding / value;
+    const int cols = w.slab_cols(slab), padded_cols = w.padded_slab_cols(slab);
+    auto* exact = exact_memory.reserve_as<float>(static_cast<size_t>(w.k_padded));
+    row_memory.reserve(static_cast<size_t>(padded_cols) * stride * value);
+    for (int col = 0; col < padded_cols; ++col) {
+        const int real = col < cols ? w.k : 0;
+        if (real > 0) read_row(slab * slab_rows + col, exact);
+        std::fill(exact + real, exact + w.k_padded, 0.0F);
+        round_row(w, slab, col, exact, row_memory.data() + static_cast<size_t>(col) * stride * value);
+    }
     for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
-        const int begin = w.chunk_begin(chunk);
-        const int length = w.chunk_length(chunk);
-        const int real = std::min(length, w.k - begin);
-        for (int col = 0; col < cols; ++col) {
-            const float* row = rows + static_cast<size_t>(col) * static_cast<size_t>(w.k) + begin;
-            convert_row(row, real, 1.0F, w.type, scratch.data() + static_cast<size_t>(col) * stride * value, length);
+        const std::byte* rows = row_memory.data() + static_cast<size_t>(w.chunk_begin(chunk)) * value;
+        std::byte* packed = w.operand(slab, chunk);
+        if (w.type == GemmType::int8) {
+            int8::pack_operand(padded_cols, w.chunk_length(chunk), reinterpret_cast<const int8_t*>(rows), stride,
+                               reinterpret_cast<int8_t*>(packed));
+        } else {
+            pack_operand(w.type, padded_cols, w.chunk_length(chunk), OperandOrder::transposed, rows, stride, packed);
         }
-        std::memset(scratch.data() + static_cast<size_t>(cols) * stride * value, 0,
-                    static_cast<size_t>(padded_cols - cols) * stride * value);
-        pack_operand(w.type, padded_cols, length, OperandOrder::transposed, scratch.data(), stride,
-                     w.operand(slab, chunk));
     }
 }
 

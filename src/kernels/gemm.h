@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,9 +46,12 @@ class PackedWeights {
     int n_slab() const;
     size_t bytes() const;  ///< allocated
 
-    /// Packs slab `slab` from its rows of W: rows [min(slab_rows, n - slab·slab_rows)][k] float32. Slabs may be packed
-    /// by different threads at the same time.
-    void pack_slab(int slab, const float* rows);
+    /// Writes row `row` of W: values [k].
+    using ReadRow = std::function<void(int row, float* values)>;
+
+    /// Packs slab `slab` of W, whose rows are read one by one. Slabs may be packed by different threads at the same
+    /// time.
+    void pack_slab(int slab, const ReadRow& read_row);
 
     struct Impl;
     const Impl& impl() const { return *impl_; }

@@ -1,6 +1,6 @@
-// ggml's block formats as products of rows read them: a tile is 128 neighbouring weights of a row, four blocks of 32,
+// ggml's block formats as they are read here: a tile is 128 neighbouring weights of a row, four blocks of 32,
 // and a block is b_i = d·u_i + m with unsigned integers u. A format says where a tile lies, what its integers are, and
-// the d and m of a tile of four rows. For AVX-512 VNNI; included by quantized_linear.cpp alone.
+// the d and m of a tile of four rows. For AVX-512 VNNI.
 #pragma once
 
 #include <immintrin.h>
@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+
+#include "kernels/quantized_matrix.h"
 
 #define FASTKV_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c,fma")))
 
@@ -18,6 +20,9 @@ constexpr int block_values = 32;
 constexpr int tile_blocks = 4;
 constexpr int tile_values = tile_blocks * block_values;
 constexpr int tile_rows = 4;  ///< rows of W at a time: their d of a tile fill a vector
+
+/// Tiles of a row, the last of which may be half of one.
+inline size_t tiles_of(int k) { return static_cast<size_t>((k + tile_values - 1) / tile_values); }
 
 /// Where a tile lies: of a format with blocks of 32 values at the first of them, of one with 256 at its block.
 struct Tile {
@@ -279,6 +284,27 @@ struct Q6K : LargeBlocks<Q6K> {
         return _mm512_or_si512(nibbles, upper);
     }
 };
+
+// ---- any of them --------------------------------------------------------------------------------------------------
+
+template <class Block>
+constexpr size_t row_bytes(int k) {
+    return static_cast<size_t>(k / block_values) * Block::tile_bytes() / tile_blocks;
+}
+
+/// Calls visit(Format()) with the format of these blocks.
+template <class Visit>
+void with_format(BlockType type, const Visit& visit) {
+    switch (type) {
+        case BlockType::q4_0: return visit(Q40());
+        case BlockType::q4_1: return visit(Q41());
+        case BlockType::q5_0: return visit(Q50());
+        case BlockType::q8_0: return visit(Q80());
+        case BlockType::q4_k: return visit(Q4K());
+        case BlockType::q5_k: return visit(Q5K());
+        case BlockType::q6_k: return visit(Q6K());
+    }
+}
 
 }  // namespace
 }  // namespace fastkv::kernels

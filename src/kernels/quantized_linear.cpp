@@ -16,7 +16,6 @@
 #include <type_traits>
 
 #include "kernels/aligned_buffer.h"
-#include "kernels/simd.h"
 #include "kernels/vector_ops.h"
 
 #if defined(__x86_64__)
@@ -25,17 +24,7 @@
 
 namespace fastkv::kernels {
 
-bool quantized_available() {
-    static const bool yes = max_isa() >= Isa::avx512 && __builtin_cpu_supports("avx512vnni") &&
-                            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512vl");
-    return yes;
-}
-
 namespace {
-
-/// Tiles of a row, the last of which may be half of one.
-size_t tiles_of(int k) { return static_cast<size_t>((k + tile_values - 1) / tile_values); }
 
 /// Rows of x in 8 bits, in whole tiles; behind a row's end scales and sums are 0.
 struct QuantizedRows {
@@ -165,28 +154,18 @@ void dot_all(const uint8_t* row, size_t row_bytes, const QuantizedRows& x, int m
     if (m - done == 1) next(std::integral_constant<int, 1>{});
 }
 
-template <class Block>
-void rows_of(const QuantizedMatrix& w, const QuantizedRows& x, int m, int first, int last, Rows y) {
-    const size_t row_bytes = static_cast<size_t>(w.k / block_values) * Block::tile_bytes() / tile_blocks;
-    const auto row = [&](int i) { return static_cast<const uint8_t*>(w.data) + static_cast<size_t>(i) * row_bytes; };
-    int i = first;
-    for (; i + tile_rows <= last; i += tile_rows) {
-        dot_all<Block, tile_rows>(row(i), row_bytes, x, m, {y.data + i, y.stride});
-    }
-    for (; i < last; ++i) dot_all<Block, 1>(row(i), row_bytes, x, m, {y.data + i, y.stride});
-}
-
 /// y[m][first, last) = m rows of x times rows [first, last) of W.
 void multiply_rows(const QuantizedMatrix& w, const QuantizedRows& x, int m, int first, int last, Rows y) {
-    switch (w.type) {
-        case BlockType::q4_0: return rows_of<Q40>(w, x, m, first, last, y);
-        case BlockType::q4_1: return rows_of<Q41>(w, x, m, first, last, y);
-        case BlockType::q5_0: return rows_of<Q50>(w, x, m, first, last, y);
-        case BlockType::q8_0: return rows_of<Q80>(w, x, m, first, last, y);
-        case BlockType::q4_k: return rows_of<Q4K>(w, x, m, first, last, y);
-        case BlockType::q5_k: return rows_of<Q5K>(w, x, m, first, last, y);
-        case BlockType::q6_k: return rows_of<Q6K>(w, x, m, first, last, y);
-    }
+    with_format(w.type, [&](auto format) {
+        using Block = decltype(format);
+        const size_t bytes = row_bytes<Block>(w.k);
+        const auto row = [&](int i) { return static_cast<const uint8_t*>(w.data) + static_cast<size_t>(i) * bytes; };
+        int i = first;
+        for (; i + tile_rows <= last; i += tile_rows) {
+            dot_all<Block, tile_rows>(row(i), bytes, x, m, {y.data + i, y.stride});
+        }
+        for (; i < last; ++i) dot_all<Block, 1>(row(i), bytes, x, m, {y.data + i, y.stride});
+    });
 }
 
 /// One row in 8 bits: the largest value of a block is ±127. `values`, `scales` and `sums` are those of the row.
@@ -282,7 +261,6 @@ void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, int 
 
 namespace fastkv::kernels {
 
-bool quantized_available() { return false; }
 void quantized_linear(std::span<const QuantizedOutput>, const RmsNorm&, ConstRows, int, int, int) {}
 void quantized_gate(const QuantizedGate&, ConstRows, Rows, int, int, int) {}
 

@@ -6,25 +6,9 @@
 #include <span>
 
 #include "kernels/gemm.h"
+#include "kernels/quantized_matrix.h"
 
 namespace fastkv::kernels {
-
-/// Blocks of weights as ggml lays them out: of 32, and of 256 (the K-quants).
-enum class BlockType { q4_0, q4_1, q5_0, q8_0, q4_k, q5_k, q6_k };
-
-/// Weights of a block.
-constexpr int block_size(BlockType type) { return type < BlockType::q4_k ? 32 : 256; }
-
-/// A matrix W [n][k] of blocks, k a multiple of 64 and of the block's size; rows follow each other without gaps.
-struct QuantizedMatrix {
-    BlockType type = BlockType::q8_0;
-    const void* data = nullptr;
-    int n = 0;
-    int k = 0;
-};
-
-/// Whether this processor has the instructions that the functions below are written for (AVX-512 VNNI).
-bool quantized_available();
 
 /// More rows than this are not what these products are for: every thread keeps all of them in 8 bits.
 constexpr int max_quantized_rows = 64;

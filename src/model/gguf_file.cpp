@@ -308,6 +308,8 @@ const void* GgufFile::tensor_data(const std::string& name) const {
     return impl_->mapping.bytes() + impl_->offset(found->second);
 }
 
+void GgufFile::forget(const std::string& key) { gguf_remove_key(impl_->gguf.get(), key.c_str()); }
+
 void GgufFile::release(const std::string& name) const { give_back_pages(tensor_data(name), ggml_nbytes(tensor(name))); }
 
 int64_t GgufFile::n_tensors() const { return static_cast<int64_t>(impl_->by_index.size()); }

@@ -48,6 +48,10 @@ class GgufFile {
     double require_real(const std::string& key) const;
     std::string require_string(const std::string& key) const;
 
+    /// Says that a key's value has been used: its memory is freed, and the key is absent from now on. Of a vocabulary
+    /// that is several megabytes.
+    void forget(const std::string& key);
+
     /// The tensor's description (type, shape; no data pointer), or nullptr.
     const ggml_tensor* tensor(const std::string& name) const;
 

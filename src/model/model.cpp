@@ -54,6 +54,9 @@ Model::Impl::Impl(const std::string& path, const ModelParams& given)
       cpu(open_cpu(params)),
       gpu(params.n_gpu_layers != 0 ? open_gpu() : nullptr),
       weights(file, hparams, params, *cpu, gpu.get()) {
+    for (const char* array : {"tokens", "token_type", "scores", "merges"}) {  // the vocabulary has them by now
+        file.forget(std::string("tokenizer.ggml.") + array);
+    }
     params.n_threads = cpu->n_threads;
     if (params.expand == Expand::automatic) {
         params.expand = expanded_bytes(weights) <= available_memory() / 4 ? Expand::always : Expand::never;

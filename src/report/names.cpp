@@ -56,9 +56,9 @@ size_t SettingNames::place(const std::string& setting) const {
     return size_t(std::find(settings_.begin(), settings_.end(), setting) - settings_.begin());
 }
 
-void PictureNames::name_all() {
-    const std::vector<std::string> names = eval::short_names(settings_);
-    for (size_t i = 0; i < names.size(); ++i) names_[settings_[i]] = clipped(names[i], most);
+void PictureNames::name_all(const std::vector<std::string>& settings) {
+    const std::vector<std::string> names = eval::short_names(settings);
+    for (size_t i = 0; i < names.size(); ++i) names_[settings[i]] = clipped(names[i], most);
 }
 
 }  // namespace fastkv::report

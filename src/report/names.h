@@ -47,24 +47,25 @@ class PictureNames {
     /// Rows of an evaluation or a benchmark, each with its setting.
     template <class Row>
     explicit PictureNames(const std::vector<Row>& rows) {
-        for (const Row& row : rows) settings_.push_back(row.setting);
-        name_all();
+        std::vector<std::string> settings;
+        for (const Row& row : rows) settings.push_back(row.setting);
+        name_all(settings);
     }
     /// Such rows under keys.
     template <class Key, class Row>
     explicit PictureNames(const std::map<Key, std::vector<Row>>& groups) {
+        std::vector<std::string> settings;
         for (const auto& [key, rows] : groups) {
-            for (const Row& row : rows) settings_.push_back(row.setting);
+            for (const Row& row : rows) settings.push_back(row.setting);
         }
-        name_all();
+        name_all(settings);
     }
 
     const std::string& of(const std::string& setting) const { return names_.at(setting); }
 
   private:
-    void name_all();
+    void name_all(const std::vector<std::string>& settings);
 
-    std::vector<std::string> settings_;
     std::map<std::string, std::string> names_;
 };
 
