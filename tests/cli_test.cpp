@@ -184,7 +184,9 @@ TEST(BadInput, CommandLine) {
     const std::string m = test::tiny_model_path();
     const BadInput cases[] = {
         {{}, 2, "no command"},
-        {{"walk"}, 2, "walk"},
+        {{"walk"}, 2, "there is no 'walk'; there are run, chat,"},
+        {{"eval"}, 2, "name one of needle, ruler,"},
+        {{"eval", "nedle"}, 2, "there is no 'nedle'; there are needle, ruler,"},
         {{"run"}, 2, "--model is required"},
         {{"inspect"}, 2, "--model is required"},
         {{"run", "-p", "x", "-m"}, 2, "--model"},

@@ -218,6 +218,14 @@ TEST(EvalCommand, RefusesFoldersThatAreNotItsOwn) {
     close(fd);
 }
 
+TEST(EvalCommand, BeginsAgainWhereARunEndedBeforeItsFirstLine) {
+    const std::string folder = new_folder();
+    fs::create_directories(folder);
+    test::write_file(folder + "/samples.jsonl", "");
+    ASSERT_EQ(needle(folder, {"--methods", "fullkv", "--limit", "1"}).code, 0);
+    EXPECT_EQ(rows_in(folder).size(), 1u);
+}
+
 TEST(EvalCommand, NamesABrokenLineOfItsResults) {
     const std::string folder = new_folder();
     ASSERT_EQ(needle(folder, {"--methods", "fullkv", "--limit", "2"}).code, 0);

@@ -130,7 +130,7 @@ std::vector<bench::Row> list_rows(const BenchOptions& options, const std::vector
 std::vector<Token> test_tokens(const BenchOptions& options, const Model& model, const std::vector<bench::Row>& rows) {
     size_t count = 0;
     for (const bench::Row& row : rows) count = std::max(count, size_t(row.test.n_tokens()));
-    check_length(options.model, model, count);
+    check_length(options.model, model, count, "-p, -n and -d together take up to");
     const int n_vocab = model.hparams().n_vocab;
     if (!options.tokens_file.empty()) {
         auto tokens = checked_tokens(read_token_ids(options.tokens_file), options.tokens_file, n_vocab);

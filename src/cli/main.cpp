@@ -31,16 +31,33 @@ int report(const std::string& message, int code) {
     return code;
 }
 
+// The command at which parsing ended.
+const CLI::App& last_command(const CLI::App& app) {
+    const auto commands = app.get_subcommands();
+    return commands.empty() ? app : last_command(*commands.front());
+}
+
+// "there is no 'evla'; there are run, chat, ..." or "name one of needle, ..." where a command's name is wrong or
+// missing; else empty.
+std::string unknown_command(const CLI::App& app) {
+    std::string known;
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+        known += (known.empty() ? "" : ", ") + command->get_name();
+    }
+    for (const std::string& word : app.remaining()) {
+        if (known.empty() || word[0] == '-') break;
+        return "there is no '" + word + "'; there are " + known;
+    }
+    return known.empty() || !app.remaining().empty() ? "" : "name one of " + known;
+}
+
 // What CLI11 refuses itself: unknown flags, missing values, no command. --help comes here as well.
 int report_parse_error(const CLI::App& app, const CLI::ParseError& error) {
     if (error.get_exit_code() == int(CLI::ExitCodes::Success)) return app.exit(error);
-    std::string help = "fastkv --help";
-    if (const auto commands = app.get_subcommands(); !commands.empty()) {
-        help = full_name(commands.front()->get_subcommands().empty() ? commands.front()
-                                                                     : commands.front()->get_subcommands().front()) +
-               " --help";
-    }
-    return report(std::string(error.what()) + " (try '" + help + "')", 2);
+    const CLI::App& command = last_command(app);
+    const std::string unknown = unknown_command(command);
+    return report(
+        (unknown.empty() ? std::string(error.what()) : unknown) + " (try '" + full_name(&command) + " --help')", 2);
 }
 
 int main_command(int argc, char** argv) {

@@ -18,16 +18,16 @@ int context_size(const ModelOptions& options, const Model& model) {
     return options.n_ctx > 0 ? options.n_ctx : model.hparams().n_ctx_train;
 }
 
-void check_length(const ModelOptions& options, const Model& model, size_t n_prompt) {
+void check_length(const ModelOptions& options, const Model& model, size_t n_prompt, const std::string& what) {
     const int n_ctx = context_size(options, model);
     const int n_ctx_train = model.hparams().n_ctx_train;
     if (n_prompt > size_t(n_ctx)) {
         const char* way_out =
             n_ctx < n_ctx_train ? "raise -c" : "shorten it (-c goes past what the model was trained on)";
-        fail(format("the prompt has %zu tokens, the context holds %d: %s", n_prompt, n_ctx, way_out));
+        fail(format("%s %zu tokens, the context holds %d: %s", what.c_str(), n_prompt, n_ctx, way_out));
     }
     if (n_ctx > n_ctx_train && n_prompt > size_t(n_ctx_train)) {
-        std::fprintf(stderr, "fastkv: note: the prompt has %zu tokens, the model was trained on %d\n", n_prompt,
+        std::fprintf(stderr, "fastkv: note: %s %zu tokens, the model was trained on %d\n", what.c_str(), n_prompt,
                      n_ctx_train);
     }
 }
