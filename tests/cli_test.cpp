@@ -499,6 +499,28 @@ TEST(Interrupt, DuringThePrefillLeavesNothing) {
     EXPECT_TRUE(fs::is_empty(folder));
 }
 
+TEST(Threads, SpinBrieflyUnlessTheEnvironmentSaysOtherwise) {
+    const auto environment_of_run = [](const Arguments& env) {
+        std::string seen;
+        ProcessOptions options;
+        options.watch = [&seen](pid_t pid, const std::string& out) {
+            if (out.empty()) return false;
+            seen = test::read_file("/proc/" + std::to_string(pid) + "/environ");
+            kill(pid, SIGINT);
+            return true;
+        };
+        Arguments arguments = {"/usr/bin/env", "-u", "OMP_WAIT_POLICY"};
+        arguments.insert(arguments.end(), env.begin(), env.end());
+        arguments.insert(arguments.end(), {FASTKV_COMMAND, "run", "-m", long_model_path(), "-p", "Talk.", "-n", "-1",
+                                           "--ignore-eos", "--temp", "2"});
+        EXPECT_EQ(test::run_process(arguments, options).code, 130);
+        return seen;
+    };
+    EXPECT_THAT(environment_of_run({}), HasSubstr("GOMP_SPINCOUNT=5000"));
+    EXPECT_THAT(environment_of_run({"GOMP_SPINCOUNT=700"}), HasSubstr("GOMP_SPINCOUNT=700"));
+    EXPECT_THAT(environment_of_run({"OMP_WAIT_POLICY=passive"}), Not(HasSubstr("GOMP_SPINCOUNT")));
+}
+
 TEST(Interrupt, DuringTheAnswerFinishesTheTrace) {
     const std::string trace = test::temporary_path(".json");
     ProcessOptions options;

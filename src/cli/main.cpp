@@ -9,6 +9,7 @@
 #include "cli/help.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
+#include "cli/spinning.h"
 #include "fastkv/error.h"
 
 namespace fastkv::cli {
@@ -91,6 +92,7 @@ int guarded_main(int argc, char** argv) {
 }  // namespace fastkv::cli
 
 int main(int argc, char** argv) {
+    fastkv::cli::limit_spinning(argv);
     fastkv::cli::guard_standard_streams();
     return fastkv::cli::guarded_main(argc, argv);
 }
