@@ -49,10 +49,15 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(120)
 
-    def post(self, body, timeout=600, path="/v1/completions"):
-        """The connection and its response, whose body is still to be read."""
+    def send(self, body, timeout=600, path="/v1/completions"):
+        """The connection on which the request was sent, and nothing received."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        return connection
+
+    def post(self, *request, **options):
+        """As send(): the connection and its response, whose body is still to be read."""
+        connection = self.send(*request, **options)
         return connection, connection.getresponse()
 
     def status(self, key):
@@ -114,8 +119,7 @@ def ask_once(server, log, randomness):
     began = time.monotonic()
     try:
         if leaves and not streams:  # nobody waits for the answer
-            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            connection = server.send(body)
             time.sleep(randomness.uniform(0, 2))
             connection.close()
             return log.leave()

@@ -620,6 +620,9 @@ std::vector<double> in_eight_bits(const std::vector<float>& x) {
     return rounded;
 }
 
+const auto small_blocks = testing::Values(BlockType::q4_0, BlockType::q4_1, BlockType::q5_0, BlockType::q8_0);
+const auto large_blocks = testing::Values(BlockType::q4_k, BlockType::q5_k, BlockType::q6_k);
+
 class WidenedRow : public testing::TestWithParam<std::tuple<BlockType, std::pair<int, int>>> {};
 
 TEST_P(WidenedRow, HoldsTheValuesOfItsBlocks) {
@@ -641,12 +644,10 @@ TEST_P(WidenedRow, HoldsTheValuesOfItsBlocks) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, WidenedRow,
-                         testing::Combine(testing::Values(BlockType::q4_0, BlockType::q4_1, BlockType::q5_0,
-                                                          BlockType::q8_0),
+                         testing::Combine(small_blocks,
                                           testing::Values(std::pair{3, 64}, std::pair{5, 576}, std::pair{3, 1536})));
 INSTANTIATE_TEST_SUITE_P(KQuants, WidenedRow,
-                         testing::Combine(testing::Values(BlockType::q4_k, BlockType::q5_k, BlockType::q6_k),
-                                          testing::Values(std::pair{3, 256}, std::pair{5, 768})));
+                         testing::Combine(large_blocks, testing::Values(std::pair{3, 256}, std::pair{5, 768})));
 
 class RowTimes : public testing::TestWithParam<std::tuple<BlockType, std::pair<int, int>>> {};
 
@@ -677,12 +678,10 @@ TEST_P(RowTimes, EqualsPlainLoop) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, RowTimes,
-                         testing::Combine(testing::Values(BlockType::q4_0, BlockType::q4_1, BlockType::q5_0,
-                                                          BlockType::q8_0),
+                         testing::Combine(small_blocks,
                                           testing::Values(std::pair{5, 64}, std::pair{70, 576}, std::pair{33, 1536})));
 INSTANTIATE_TEST_SUITE_P(KQuants, RowTimes,
-                         testing::Combine(testing::Values(BlockType::q4_k, BlockType::q5_k, BlockType::q6_k),
-                                          testing::Values(std::pair{5, 256}, std::pair{70, 768})));
+                         testing::Combine(large_blocks, testing::Values(std::pair{5, 256}, std::pair{70, 768})));
 
 TEST(RowGate, EqualsPlainLoop) {
     if (!quantized_available()) {

@@ -4,6 +4,7 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "cli/command_line.h"
 #include "cli/help.h"
@@ -11,6 +12,7 @@
 #include "cli/options.h"
 #include "cli/spinning.h"
 #include "fastkv/error.h"
+#include "text/words.h"
 
 namespace fastkv::cli {
 
@@ -41,15 +43,13 @@ const CLI::App& last_command(const CLI::App& app) {
 // "there is no 'evla'; there are run, chat, ..." or "name one of needle, ..." where a command's name is wrong or
 // missing; else empty.
 std::string unknown_command(const CLI::App& app) {
-    std::string known;
-    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-        known += (known.empty() ? "" : ", ") + command->get_name();
-    }
-    for (const std::string& word : app.remaining()) {
-        if (known.empty() || word[0] == '-') break;
-        return "there is no '" + word + "'; there are " + known;
-    }
-    return known.empty() || !app.remaining().empty() ? "" : "name one of " + known;
+    std::vector<std::string> names;
+    for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+    if (names.empty()) return "";
+    const std::string known = text::join(names, ", ");
+    const std::vector<std::string> words = app.remaining();
+    if (words.empty()) return "name one of " + known;
+    return words[0][0] == '-' ? "" : "there is no '" + words[0] + "'; there are " + known;
 }
 
 // What CLI11 refuses itself: unknown flags, missing values, no command. --help comes here as well.
@@ -68,6 +68,7 @@ int main_command(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return report_parse_error(line.app(), error);
     }
+    limit_spinning(argv);  // help and mistakes were answered without
     return line.run();
 }
 
@@ -92,7 +93,6 @@ int guarded_main(int argc, char** argv) {
 }  // namespace fastkv::cli
 
 int main(int argc, char** argv) {
-    fastkv::cli::limit_spinning(argv);
     fastkv::cli::guard_standard_streams();
     return fastkv::cli::guarded_main(argc, argv);
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 
 namespace fastkv {
 
@@ -13,11 +12,7 @@ void read_row(const Linear& linear, int row, float* values) {
     if (linear.row_matrix) return kernels::widen_row(*linear.row_matrix, row, values);
     const ggml_tensor* weight = linear.weight;
     const char* from = static_cast<const char*>(weight->data) + size_t(row) * weight->nb[1];
-    if (weight->type == GGML_TYPE_F32) {
-        std::memcpy(values, from, size_t(weight->ne[0]) * sizeof(float));
-    } else {
-        ggml_get_type_traits(weight->type)->to_float(from, values, weight->ne[0]);
-    }
+    dequantize(weight->type, from, values, weight->ne[0]);
 }
 
 /// A slab of a matrix, the unit of work of one thread.

@@ -1,7 +1,6 @@
 #include "engine/head.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "engine/kernel_choice.h"
 #include "engine/layer_graph.h"
@@ -11,15 +10,9 @@ namespace fastkv {
 void embed(const Weights& weights, std::span<const Token> tokens, float* rows) {
     const ggml_tensor* table = weights.token_embd;
     const int64_t n_embd = table->ne[0];
-    const auto to_float = ggml_get_type_traits(table->type)->to_float;
     for (size_t i = 0; i < tokens.size(); ++i) {
         const char* entry = static_cast<const char*>(table->data) + size_t(tokens[i]) * table->nb[1];
-        float* row = rows + i * size_t(n_embd);
-        if (table->type == GGML_TYPE_F32) {
-            std::memcpy(row, entry, size_t(n_embd) * sizeof(float));
-        } else {
-            to_float(entry, row, n_embd);
-        }
+        dequantize(table->type, entry, rows + i * size_t(n_embd), n_embd);
     }
 }
 

@@ -28,7 +28,7 @@ int min_rows_to_expand(Compute compute) {
 
 int prefill_chunk_rows(const Device& device) {
     if (!device.is_cpu) return 2048;
-    return std::clamp(512 * device.n_threads, 512, 4096);
+    return std::min(512 * device.n_threads, 4096);
 }
 
 ggml_type compute_type(Compute compute) { return compute == Compute::f32 ? GGML_TYPE_F32 : GGML_TYPE_F16; }

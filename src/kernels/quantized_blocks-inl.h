@@ -3,6 +3,10 @@
 // the d and m of a tile of four rows. For AVX-512 VNNI.
 #pragma once
 
+// GCC 12's own headers leave vectors uninitialised where it does not matter, and then warn of it.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
 #include <immintrin.h>
 
 #include <algorithm>

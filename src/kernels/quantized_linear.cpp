@@ -5,10 +5,6 @@
 // more of them share the unpacking.
 #include "kernels/quantized_linear.h"
 
-// GCC 12's own headers leave vectors uninitialised where it does not matter, and then warn of it.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

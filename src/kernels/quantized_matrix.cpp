@@ -2,10 +2,6 @@
 // 11 bits, and a block's integers fit float32, so that one rounding at most is left, as in ggml.
 #include "kernels/quantized_matrix.h"
 
-// GCC 12's own headers leave vectors uninitialised where it does not matter, and then warn of it.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-
 #include "kernels/simd.h"
 
 #if defined(__x86_64__)

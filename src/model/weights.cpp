@@ -16,6 +16,14 @@
 
 namespace fastkv {
 
+void dequantize(ggml_type type, const void* from, float* to, int64_t n) {
+    if (type == GGML_TYPE_F32) {
+        std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+    } else {
+        ggml_get_type_traits(type)->to_float(from, to, n);
+    }
+}
+
 namespace {
 
 constexpr size_t data_alignment = 32;  // GGUF's default; ggml's kernels and buffers expect it
@@ -42,15 +50,6 @@ std::string shape_text(const int64_t* ne) {
         text += std::to_string(ne[i]);
     }
     return text + "]";
-}
-
-/// Rows of `type` to float32; bf16 and f16 included.
-void dequantize(ggml_type type, const void* from, float* to, int64_t n) {
-    if (type == GGML_TYPE_F32) {
-        std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
-    } else {
-        ggml_get_type_traits(type)->to_float(from, to, n);
-    }
 }
 
 /// A whole tensor as it is, or to float32, rows shared out over threads.

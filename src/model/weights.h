@@ -1,6 +1,7 @@
 // The model's tensors, where their layers are computed.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -30,6 +31,9 @@ struct LayerWeights {
     ggml_tensor* ffn_down = nullptr;     // [n_ff, n_embd]
     ggml_tensor* rope_freqs = nullptr;   // [n_rot / 2] frequency factors, or nullptr
 };
+
+/// `n` values of `type`, in whole blocks, as float32.
+void dequantize(ggml_type type, const void* from, float* to, int64_t n);
 
 /// All tensors. The embedding is read on the CPU; the output matrix lies on the last layer's device.
 class Weights {
