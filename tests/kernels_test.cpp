@@ -128,15 +128,23 @@ struct Kv {
             std::memcpy(target, halves.data(), n * sizeof(uint16_t));
             std::transform(halves.begin(), halves.end(), value, half_value);
         } else {
-            std::mt19937 generator(seed);
-            for (size_t i = 0; i < n; i += 32, target += 34) {  // a scale between 2^-6 and 2^-5, then 32 bytes
-                const auto d = static_cast<uint16_t>(9U << 10 | (generator() & 0x3FFU));
-                std::memcpy(target, &d, sizeof(d));
-                for (size_t j = 0; j < 32; ++j) {
-                    const auto q = static_cast<int8_t>(static_cast<int>(generator() & 0xFFU) - 128);
-                    std::memcpy(target + 2 + j, &q, sizeof(q));
-                    value[i + j] = half_value(d) * q;
-                }
+            fill_blocks(target, value, seed);
+        }
+    }
+
+    /// A scale between 2^-6 and 2^-5 (q4_0: 2^-2 and 2^-1), then 32 integers of 8 or 4 bits.
+    void fill_blocks(std::byte* target, double* value, unsigned seed) const {
+        std::mt19937 generator(seed);
+        const bool small = type == KvType::q4_0;
+        for (int i = 0; i < dim; i += 32, value += 32) {
+            const auto d = static_cast<uint16_t>((small ? 13U : 9U) << 10 | (generator() & 0x3FFU));
+            std::memcpy(target, &d, sizeof(d));
+            target += sizeof(d);
+            for (int j = 0; j < (small ? 16 : 32); ++j, ++target) {
+                const auto byte = static_cast<uint8_t>(generator() & 0xFFU);
+                *target = static_cast<std::byte>(byte);
+                value[j] = half_value(d) * (small ? byte % 16 - 8 : static_cast<int8_t>(byte));
+                if (small) value[j + 16] = half_value(d) * (byte / 16 - 8);
             }
         }
     }
@@ -223,12 +231,13 @@ TEST(KvRow, HasTheSizeOfItsType) {
     EXPECT_EQ(kv_row_size(KvType::f16, 20), 40U);
     EXPECT_EQ(kv_row_size(KvType::q8_0, 32), 34U);
     EXPECT_EQ(kv_row_size(KvType::q8_0, 128), 136U);
+    EXPECT_EQ(kv_row_size(KvType::q4_0, 128), 72U);
 }
 
 TEST(KvRow, ConvertsFromEveryType) {
-    for (const KvType type : {KvType::f32, KvType::f16, KvType::q8_0}) {
+    for (const KvType type : {KvType::f32, KvType::f16, KvType::q8_0, KvType::q4_0}) {
         for (const int dim : {32, 96, 20}) {
-            if (type == KvType::q8_0 && dim % 32 != 0) {
+            if (is_quantized(type) && dim % 32 != 0) {
                 continue;
             }
             const Kv kv(type, 1, 1, dim, 7, false);
@@ -775,9 +784,10 @@ std::string name_of(KvType type) {
     switch (type) {
         case KvType::f32: return "f32";
         case KvType::f16: return "f16";
-        case KvType::q8_0: break;
+        case KvType::q8_0: return "q8_0";
+        case KvType::q4_0: break;
     }
-    return "q8_0";
+    return "q4_0";
 }
 
 std::string describe(const PrefillCase& c) {
@@ -894,6 +904,7 @@ constexpr Threads par = Threads::at_once;
 constexpr KvType f16 = KvType::f16;
 constexpr KvType f32 = KvType::f32;
 constexpr KvType q8_0 = KvType::q8_0;
+constexpr KvType q4_0 = KvType::q4_0;
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
                          testing::Combine(testing::Values(GemmType::f32, GemmType::bf16),
@@ -910,6 +921,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
                                                           PrefillCase{9, 1, 300, 5, 5, 0, 2, seq, f32, false},
                                                           PrefillCase{64, 2, 3, 300, 300, 0, 2, par, q8_0, true},
                                                           PrefillCase{96, 1, 2, 150, 150, 0, 3, seq, q8_0, false},
+                                                          PrefillCase{64, 2, 3, 200, 200, 0, 2, par, q4_0, true},
                                                           // token selection: queries are a sparse subset of the keys
                                                           PrefillCase{64, 3, 3, 1400, 280, 0, 2, par, f16, true},
                                                           PrefillCase{20, 1, 7, 777, 40, 0, 3, seq, f32, false},
@@ -1130,11 +1142,14 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Cache,
                                          CacheCase{9, 5, Lengths{63, 2, 130}, 0, 2, seq, f32, f32},
                                          CacheCase{128, 4, Lengths{1, 600}, 300, 3, seq, f16, f16},
                                          CacheCase{20, 2, Lengths{70, 9}, 40, 3, seq, f32, f16},
-                                         // q8_0, also for one of the two only
+                                         // blocks, also for one of the two only
                                          CacheCase{64, 3, Lengths{200, 31, 77}, 0, 2, par, q8_0, q8_0},
                                          CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q8_0, q8_0},
                                          CacheCase{32, 8, Lengths{77}, 0, 1, seq, q8_0, f16},
-                                         CacheCase{64, 1, Lengths{90, 5}, 0, 2, seq, f16, q8_0}));
+                                         CacheCase{64, 1, Lengths{90, 5}, 0, 2, seq, f16, q8_0},
+                                         CacheCase{64, 7, Lengths{200, 31}, 0, 2, par, q4_0, q4_0},
+                                         CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q4_0, q8_0},
+                                         CacheCase{128, 4, Lengths{77}, 0, 1, seq, q8_0, q4_0}));
 
 TEST(CacheAttention, SurvivesLargeScores) {
     const CacheCase shape{64, 1, {300}, 0, 2, seq, f16, f16};
@@ -1344,7 +1359,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MeanAttention,
                                          ScoreCase{128, 1, 4, 150, 150, 150, 3, par, f16, causal},
                                          ScoreCase{9, 3, 1, 65, 64, 65, 1, seq, f32, causal},
                                          ScoreCase{8, 1, 1, 1, 1, 1, 2, seq, f32, causal},
-                                         ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q8_0, causal}));
+                                         ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q8_0, causal},
+                                         ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q4_0, causal}));
 
 /// The layer that the project's reference text gives test vectors for: 12 rows, 4 query heads, 2 key/value heads.
 struct PublishedLayer {

@@ -97,7 +97,8 @@ std::vector<Shape> shapes() {
         {"F32", llama, {.n_threads = 1, .compute = Compute::f32}},
         {"StandardOps", llama, {.n_threads = 1, .ops = Ops::standard}},
         {"SlidingWindow", window, {.n_threads = 1}},
-        {"QuantisedCache", wide, {.n_threads = 1}, CacheType::q8_0},
+        {"EightBits", wide, {.n_threads = 1}, CacheType::q8_0},
+        {"FourBits", wide, {.n_threads = 1}, CacheType::q4_0},
     };
 }
 

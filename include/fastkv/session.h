@@ -57,9 +57,10 @@ enum class CacheType {
     f32,
     f16,
     q8_0,  ///< 8 bits and a scale per 32 values: just over half of f16; needs heads of a multiple of 32
+    q4_0,  ///< 4 bits and a scale per 32 values: just over a quarter of f16, keys without their mean; the same
 };
 
-/// `type`, or what CacheType::automatic stands for: float32 with Compute::f32, q8_0 where the method's defaults for the
+/// `type`, or what CacheType::automatic stands for: float32 with Compute::f32, q4_0 where the method's defaults for the
 /// model's architecture count on it (fastkv on qwen2), else float16. Throws Error(usage) for an unknown method.
 CacheType resolve_cache_type(CacheType type, const MethodParams& method, const Model& model);
 

@@ -17,8 +17,11 @@ namespace {
 
 const Choices<Compute> computes = {
     {"auto", Compute::automatic}, {"f32", Compute::f32}, {"bf16", Compute::bf16}, {"int8", Compute::int8}};
-const Choices<CacheType> cache_types = {
-    {"auto", CacheType::automatic}, {"f32", CacheType::f32}, {"f16", CacheType::f16}, {"q8_0", CacheType::q8_0}};
+const Choices<CacheType> cache_types = {{"auto", CacheType::automatic},
+                                        {"f32", CacheType::f32},
+                                        {"f16", CacheType::f16},
+                                        {"q8_0", CacheType::q8_0},
+                                        {"q4_0", CacheType::q4_0}};
 const Choices<Expand> expands = {{"auto", Expand::automatic}, {"always", Expand::always}, {"never", Expand::never}};
 const Choices<Ops> ops_choices = {{"auto", Ops::automatic}, {"standard", Ops::standard}};
 
@@ -66,7 +69,7 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
              "arithmetic; int8 reads prompts faster, a little less exactly; f32 is to verify (default auto)",
              [&](const std::string& text) { options.params.compute = choose(computes, "--compute", text); });
     add_text(app, "--cache-type-k", join_names(cache_types, "|"),
-             "how keys are cached (default auto: f16; fastkv on qwen2: q8_0)",
+             "how keys are cached (default auto: f16; fastkv on qwen2: q4_0)",
              [&](const std::string& text) { options.cache_type_k = choose(cache_types, "-ctk", text); });
     add_text(app, "--cache-type-v", join_names(cache_types, "|"), "how values are cached (the same)",
              [&](const std::string& text) { options.cache_type_v = choose(cache_types, "-ctv", text); });

@@ -13,6 +13,7 @@ kernels::KvType kernel_type(ggml_type type) {
     switch (type) {
         case GGML_TYPE_F32: return kernels::KvType::f32;
         case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
+        case GGML_TYPE_Q4_0: return kernels::KvType::q4_0;
         default: return kernels::KvType::f16;
     }
 }
@@ -53,6 +54,7 @@ LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, std::s
 LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, const CacheState& state, int n_predict)
     : LayerCache(device, types, head_dim, capacity_for(device, state, n_predict)) {
     set_filled(state.positions);
+    set_offset(state.k_offset);
     for (auto [tensor, rows] : {std::pair{kv_.k, state.k.data()}, std::pair{kv_.v, state.v.data()}}) {
         for (int head = 0; head < n_head(); ++head) {
             const size_t bytes = size_t(n_entry(head)) * tensor->nb[1];
@@ -63,7 +65,7 @@ LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, const 
 }
 
 CacheState LayerCache::state() const {
-    CacheState state{.n_head = n_head(), .positions = {}, .k = {}, .v = {}};
+    CacheState state{.n_head = n_head(), .positions = {}, .k = {}, .v = {}, .k_offset = offset()};
     for (int head = 0; head < (shares_positions_ ? 1 : n_head()); ++head) {
         state.positions.emplace_back(positions(head).begin(), positions(head).end());
     }
@@ -86,7 +88,8 @@ bool LayerCache::is_even() const {
 }
 
 KvTensors LayerCache::head_tensors(ggml_context* ctx, int head) const {
-    return {rows_view(ctx, kv_.k, row(head, 0), capacity(head)), rows_view(ctx, kv_.v, row(head, 0), capacity(head))};
+    return {.k = rows_view(ctx, kv_.k, row(head, 0), capacity(head)),
+            .v = rows_view(ctx, kv_.v, row(head, 0), capacity(head))};
 }
 
 int LayerCache::max_entry() const {
@@ -166,6 +169,20 @@ void LayerCache::read_keys(int head, int n, float* keys) const {
     } else {
         ggml_get_type_traits(types_.k)->to_float(rows.data(), keys, values);
     }
+    const std::vector<float> offsets = offset();
+    const size_t dim = size_t(head_dim_);
+    for (size_t i = 0; !offsets.empty() && i < size_t(values); ++i) keys[i] += offsets[size_t(head) * dim + i % dim];
+}
+
+void LayerCache::set_offset(std::span<const float> offset) {
+    if (!offset.empty()) ggml_backend_tensor_set(kv_.k_offset, offset.data(), 0, offset.size_bytes());
+}
+
+std::vector<float> LayerCache::offset() const {
+    if (!kv_.k_offset) return {};
+    std::vector<float> offset(size_t(n_head()) * size_t(head_dim_));
+    ggml_backend_tensor_get(kv_.k_offset, offset.data(), 0, offset.size() * sizeof(float));
+    return offset;
 }
 
 /// Tensors and places of the heads for these capacities; nothing is filled.
@@ -178,11 +195,13 @@ void LayerCache::allocate(std::span<const int> capacity) {
         rows += capacity[head];
     }
     const bool even = std::all_of(capacity.begin(), capacity.end(), [&](int c) { return c == capacity[0]; });
-    auto store = std::make_unique<TensorStore>(*device_, 2);
+    auto store = std::make_unique<TensorStore>(*device_, 3);
     kv_.k = store->add(types_.k, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
     kv_.v = store->add(types_.v, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
+    if (needs_offset(types_.k)) kv_.k_offset = store->add(GGML_TYPE_F32, {head_dim_, n});
     store->allocate_side_by_side("the cache of a layer");
     store_ = std::move(store);
+    if (kv_.k_offset) set_offset(std::vector<float>(size_t(n) * size_t(head_dim_), 0.0f));
 }
 
 /// Moves all entries to tensors with room for at least `n_more` in every head.
@@ -198,7 +217,9 @@ void LayerCache::grow(int n_more) {
     for (int head = 0; head < n_head(); ++head) {
         larger.push_back(cache_capacity(*device_, n_entry(head), std::max({n_more, 256, n_entry(head) / 4})));
     }
+    const std::vector<float> old_offset = offset();
     allocate(larger);
+    set_offset(old_offset);
     const ggml_context_ptr views(ggml_init({size_t(4 * n_head()) * ggml_tensor_overhead(), nullptr, true}));
     for (size_t head = 0; head < heads_.size(); ++head) {
         const int n = old_heads[head].n_entry;
@@ -230,34 +251,92 @@ void LayerCache::move_row(int64_t from, int64_t to) {
     }
 }
 
-void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vector<int>> rows, LayerCache& cache,
-               ggml_gallocr_t allocator) {
-    const int n_head_kv = int(kv.k->ne[1] * kv.k->ne[2] / head_rows);
-    const int n_share = cache.n_head() / n_head_kv;  // cached heads that read one head of kv
-    std::vector<int32_t> from;                       // flat rows of kv
-    std::vector<int64_t> to;                         // flat rows of the cache
-    for (int head = 0; head < cache.n_head(); ++head) {
-        for (size_t entry = 0; entry < rows[size_t(head)].size(); ++entry) {
-            from.push_back(int32_t(head / n_share * head_rows + rows[size_t(head)][entry]));
-            to.push_back(cache.row(head, int(entry)));
-        }
-    }
+namespace {
+
+/// The mean of rows [head_dim, n]: [head_dim].
+ggml_tensor* build_mean(Graph& graph, ggml_tensor* rows) {
+    ggml_context* ctx = graph.ctx();
+    ggml_tensor* mean = ggml_mean(ctx, ggml_cont(ctx, ggml_transpose(ctx, rows)));  // [1, head_dim]
+    return ggml_reshape_1d(ctx, mean, rows->ne[0]);
+}
+
+/// Flat rows of keys or values, from where to where.
+struct RowMoves {
+    std::vector<int32_t> from;
+    std::vector<int64_t> to;
+};
+
+/// Copies rows of `source` to the cache's tensor `target`. With `offset` [head_dim] they are stored without their mean,
+/// which is put there; of very many rows that of the first ones is as good.
+void copy_rows(const RowMoves& moves, ggml_tensor* source, ggml_tensor* target, ggml_tensor* offset,
+               const Device& device, ggml_gallocr_t allocator) {
     const size_t piece = 8192;  // of float32 rows in between
-    for (size_t first = 0; first < from.size(); first += piece) {
-        const int64_t n = int64_t(std::min(piece, from.size() - first));
-        Graph graph(cache.device(), allocator, 16);
-        ggml_tensor* from_rows = graph.input(GGML_TYPE_I32, {n}, from.data() + first);
-        ggml_tensor* to_rows = graph.input(GGML_TYPE_I64, {n}, to.data() + first);
-        for (auto [source, target] : {std::pair{kv.k, cache.tensors().k}, std::pair{kv.v, cache.tensors().v}}) {
-            ggml_tensor* gathered = ggml_get_rows(graph.ctx(), flat_rows(graph.ctx(), source), from_rows);
-            graph.compute(ggml_set_rows(graph.ctx(), flat_rows(graph.ctx(), target), gathered, to_rows));
+    for (size_t first = 0; first < moves.from.size(); first += piece) {
+        const int64_t n = int64_t(std::min(piece, moves.from.size() - first));
+        Graph graph(device, allocator, 16);
+        ggml_context* ctx = graph.ctx();
+        ggml_tensor* from_rows = graph.input(GGML_TYPE_I32, {n}, moves.from.data() + first);
+        ggml_tensor* to_rows = graph.input(GGML_TYPE_I64, {n}, moves.to.data() + first);
+        ggml_tensor* rows = ggml_get_rows(ctx, flat_rows(ctx, source), from_rows);
+        if (offset) {
+            ggml_tensor* mean = first == 0 ? ggml_cpy(ctx, build_mean(graph, rows), offset) : offset;
+            rows = ggml_sub(ctx, rows, mean);
         }
+        graph.compute(ggml_set_rows(ctx, flat_rows(ctx, target), rows, to_rows));
         graph.run();
     }
 }
 
-uint64_t cache_bytes(KvTypes types, int head_dim, int64_t n_entry) {
-    return (ggml_row_size(types.k, head_dim) + ggml_row_size(types.v, head_dim)) * uint64_t(n_entry);
+/// The offset of one head. `ctx` holds the description.
+ggml_tensor* head_offset(ggml_context* ctx, ggml_tensor* offsets, int head) {
+    ggml_tensor* view = ggml_view_1d(ctx, offsets, offsets->ne[0], size_t(head) * offsets->nb[1]);
+    ggml_backend_view_init(view);
+    return view;
+}
+
+/// Those of `kv`'s heads for the cache's, of which `n_share` read the same one: [cached heads][head_dim].
+std::vector<float> shared_offset(const KvTensors& kv, int n_share) {
+    const size_t dim = size_t(kv.k_offset->ne[0]), n_head = size_t(kv.k_offset->ne[1]);
+    std::vector<float> offset(n_head * dim), shared;
+    ggml_backend_tensor_get(kv.k_offset, offset.data(), 0, offset.size() * sizeof(float));
+    for (size_t head = 0; head < n_head * size_t(n_share); ++head) {
+        const auto own = offset.begin() + ptrdiff_t(head / size_t(n_share) * dim);
+        shared.insert(shared.end(), own, own + ptrdiff_t(dim));
+    }
+    return shared;
+}
+
+}  // namespace
+
+void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vector<int>> rows, LayerCache& cache,
+               ggml_gallocr_t allocator) {
+    const int n_head_kv = int(kv.k->ne[1] * kv.k->ne[2] / head_rows);
+    const int n_share = cache.n_head() / n_head_kv;  // cached heads that read one head of kv
+    const auto moves_of = [&](int first, int end) {
+        RowMoves moves;
+        for (int head = first; head < end; ++head) {
+            for (size_t entry = 0; entry < rows[size_t(head)].size(); ++entry) {
+                moves.from.push_back(int32_t(head / n_share * head_rows + rows[size_t(head)][entry]));
+                moves.to.push_back(cache.row(head, int(entry)));
+            }
+        }
+        return moves;
+    };
+    const KvTensors& target = cache.tensors();
+    const RowMoves all = moves_of(0, cache.n_head());
+    copy_rows(all, kv.v, target.v, nullptr, cache.device(), allocator);
+    if (kv.k_offset) cache.set_offset(shared_offset(kv, n_share));
+    if (kv.k_offset || !target.k_offset) return copy_rows(all, kv.k, target.k, nullptr, cache.device(), allocator);
+    const ggml_context_ptr views(ggml_init({size_t(cache.n_head()) * ggml_tensor_overhead(), nullptr, true}));
+    for (int head = 0; head < cache.n_head(); ++head) {
+        copy_rows(moves_of(head, head + 1), kv.k, target.k, head_offset(views.get(), target.k_offset, head),
+                  cache.device(), allocator);
+    }
+}
+
+uint64_t cache_bytes(KvTypes types, int head_dim, int n_head, int64_t n_entry) {
+    const uint64_t rows = (ggml_row_size(types.k, head_dim) + ggml_row_size(types.v, head_dim)) * uint64_t(n_entry);
+    return rows + (needs_offset(types.k) ? uint64_t(n_head) * uint64_t(head_dim) * sizeof(float) : 0);
 }
 
 int cache_capacity(const Device& device, int n_entry, int n_predict) {

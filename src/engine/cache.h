@@ -18,6 +18,7 @@ namespace fastkv {
 struct KvTensors {
     ggml_tensor* k = nullptr;  // [head_dim, rows, heads], rotated; [head_dim, rows of all heads, 1] where heads differ
     ggml_tensor* v = nullptr;  // the same; nullptr where only keys are wanted
+    ggml_tensor* k_offset = nullptr;  // [head_dim, heads] of keys in q4_0: what every key of a head is stored without
 };
 
 /// The types of cached keys and values.
@@ -26,6 +27,11 @@ struct KvTypes {
     ggml_type v = GGML_TYPE_F16;
     bool operator==(const KvTypes&) const = default;
 };
+
+/// Whether keys of this type are stored without their head's mean. Softmax does not see what all keys have in common,
+/// and the 16 steps of q4_0 are then spent on what tells them apart: of models with large biases, as Qwen2, they are
+/// useless otherwise (docs/methods.md).
+inline bool needs_offset(ggml_type type) { return type == GGML_TYPE_Q4_0; }
 
 /// How the kernels see K or V that lie in host memory.
 kernels::KvView kv_view(const ggml_tensor* tensor);
@@ -52,8 +58,10 @@ class LayerCache {
     /// The part of one head: [head_dim, capacity(head), 1]. `ctx` holds the descriptions.
     KvTensors head_tensors(ggml_context* ctx, int head) const;
     int n_head() const { return int(heads_.size()); }
-    /// Of both tensors, whatever their device rounds up to.
-    uint64_t bytes() const { return ggml_nbytes(kv_.k) + ggml_nbytes(kv_.v); }
+    /// Of all tensors, whatever their device rounds up to.
+    uint64_t bytes() const {
+        return ggml_nbytes(kv_.k) + ggml_nbytes(kv_.v) + (kv_.k_offset ? ggml_nbytes(kv_.k_offset) : 0);
+    }
     KvTypes types() const { return types_; }
 
     /// Whether all heads have the same number of entries and rows.
@@ -96,6 +104,10 @@ class LayerCache {
     /// Drops entries by the rule of remove_entries() (methods/eviction.h): one list for each head, or one for all.
     void remove(std::span<const std::vector<int>> entries);
 
+    /// Sets what keys are stored without, on the host float32 [n_head][head_dim]; there are none yet. Empty: nothing.
+    void set_offset(std::span<const float> offset);
+    std::vector<float> offset() const;
+
     /// Copies the rows of one head's first entries to the host: K as float32 [n][head_dim].
     void read_keys(int head, int n, float* keys) const;
 
@@ -120,7 +132,8 @@ class LayerCache {
 };
 
 /// Copies rows [cached heads][own count] of a layer's K and V to the first entries of `cache`, on its device. The heads
-/// of `kv` are `head_rows` flat rows apart; cached heads of one group read the same one.
+/// of `kv` are `head_rows` flat rows apart; cached heads of one group read the same one. Where the cache stores keys
+/// without an offset and `kv` does not, it becomes the mean of each head's keys.
 void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vector<int>> rows, LayerCache& cache,
                ggml_gallocr_t allocator);
 
@@ -130,8 +143,8 @@ inline std::vector<std::vector<int>> rows_of_heads(const Choice& choice, int n_h
     return std::vector<std::vector<int>>(size_t(n_head_kv), choice.kept[0]);
 }
 
-/// Bytes of a cache with room for `n_entry` entries, over all heads.
-uint64_t cache_bytes(KvTypes types, int head_dim, int64_t n_entry);
+/// Bytes of a cache of `n_head` heads with room for `n_entry` entries, over all of them.
+uint64_t cache_bytes(KvTypes types, int head_dim, int n_head, int64_t n_entry);
 
 /// Entries that a cache's head is given for `n_entry` filled ones and `n_predict` to come: ggml's attention wants a
 /// multiple of 256.

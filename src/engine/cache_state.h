@@ -13,6 +13,7 @@ struct CacheState {
     std::vector<std::vector<int>> positions;  // [n_head][entries], or one list for all heads
     std::vector<std::byte> k;                 // the rows of all heads, one after another, as they are stored
     std::vector<std::byte> v;
+    std::vector<float> k_offset;  // [n_head][head_dim] that the keys are stored without; empty where they are not
 
     const std::vector<int>& positions_of(int head) const { return positions[positions.size() == 1 ? 0 : size_t(head)]; }
     /// Entries of all heads together.

@@ -59,7 +59,7 @@ namespace {
 
 /// The keys of a rolling cache's first entries, turned on; returns the written keys.
 ggml_tensor* build_sinks(Graph& graph, const LayerContext& layer, const LayerCache& cache,
-                         const Sequence::LayerInputs& inputs, ggml_tensor* written) {
+                         const Sequence::LayerInputs& inputs, const KvTensors& written) {
     const int64_t n_sink = int64_t(inputs.sink_shift.size()), n_head = cache.n_head();
     ggml_tensor* keys = graph.input(GGML_TYPE_F32, {layer.hparams.head_dim, n_head, n_sink}, inputs.sink_keys.data());
     ggml_tensor* shift = graph.input(GGML_TYPE_I32, {n_sink}, inputs.sink_shift.data());
@@ -89,7 +89,7 @@ ggml_tensor* Decoder::build_layer(Segment& segment, int index, std::span<Sequenc
         const Sequence& sequence = *sequences[i];
         const LayerCache& cache = sequence.cache(index);
         const Sequence::LayerInputs& inputs = sequence.inputs(index);
-        if (!inputs.sink_shift.empty()) written[i].k = build_sinks(graph, layer, cache, inputs, written[i].k);
+        if (!inputs.sink_shift.empty()) written[i].k = build_sinks(graph, layer, cache, inputs, written[i]);
         graph.compute(written[i].k);
         graph.compute(written[i].v);
         outputs[i].row_length = weight_row_length(segment.choice, cache);

@@ -83,7 +83,8 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
         if (layer.at.pass != layers.back().at.pass) continue;
         const Device& device = *impl.weights.layers[size_t(layer.at.layer)].device;
         const int64_t capacity = cache_capacity(device, layer.cached, session.n_predict);
-        cost.kv_cache_bytes += cache_bytes(types, hp.head_dim, capacity * layer.cached_heads(hp.n_head, hp.n_head_kv));
+        const int n_head = layer.cached_heads(hp.n_head, hp.n_head_kv);
+        cost.kv_cache_bytes += cache_bytes(types, hp.head_dim, n_head, capacity * n_head);
     }
     double full_flops = 0;
     for (int layer = 0; layer < hp.n_layer; ++layer) {
@@ -96,7 +97,7 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const KernelChoice choice = choose_kernels(device, impl.params.compute);
     const uint64_t n = uint64_t(n_prompt);
     const ggml_type type = compute_type(impl.params.compute);
-    const uint64_t layer_kv = cache_bytes({type, type}, hp.head_dim, int64_t{hp.n_head_kv} * n_prompt);
+    const uint64_t layer_kv = cache_bytes({type, type}, hp.head_dim, hp.n_head_kv, int64_t{hp.n_head_kv} * n_prompt);
     const uint64_t stream = n * uint64_t(hp.n_embd) * sizeof(float);
     const uint64_t packed_kv =
         choice.prefill_attention ? layer_kv / ggml_type_size(type) * kernels::gemm_type_size(choice.gemm) : 0;

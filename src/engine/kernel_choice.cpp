@@ -35,24 +35,25 @@ ggml_type compute_type(Compute compute) { return compute == Compute::f32 ? GGML_
 
 namespace {
 
-bool fit_q8_0(const HyperParams& hparams) { return hparams.head_dim % int(ggml_blck_size(GGML_TYPE_Q8_0)) == 0; }
+bool fit_blocks(const HyperParams& hparams) { return hparams.head_dim % kernels::kv_block_values == 0; }
 
 CacheType resolved_type(CacheType type, const MethodEntry& method, const ModelParams& model,
                         const HyperParams& hparams) {
     if (type != CacheType::automatic) return type;
     if (model.compute == Compute::f32) return CacheType::f32;
-    const bool small = method.counts_on_8_bits && method.counts_on_8_bits(hparams) && fit_q8_0(hparams);
-    return small ? CacheType::q8_0 : CacheType::f16;
+    const bool small = method.counts_on_4_bits && method.counts_on_4_bits(hparams) && fit_blocks(hparams);
+    return small ? CacheType::q4_0 : CacheType::f16;
 }
 
 ggml_type stored_type(CacheType type, const char* flag, const HyperParams& hparams) {
     if (type == CacheType::f32) return GGML_TYPE_F32;
     if (type == CacheType::f16) return GGML_TYPE_F16;
-    if (!fit_q8_0(hparams)) {
-        refuse(std::string(flag) + " q8_0 stores 32 values at a time: heads of " + std::to_string(hparams.head_dim) +
+    const std::string name = type == CacheType::q8_0 ? "q8_0" : "q4_0";
+    if (!fit_blocks(hparams)) {
+        refuse(flag + (" " + name) + " stores 32 values at a time: heads of " + std::to_string(hparams.head_dim) +
                " do not divide; use f16");
     }
-    return GGML_TYPE_Q8_0;
+    return type == CacheType::q8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_Q4_0;
 }
 
 }  // namespace

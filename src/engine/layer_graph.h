@@ -30,7 +30,8 @@ ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, gg
 
 /// Keys (rotated) and values of the rows x [n_embd, rows] at `positions` [rows], written to the flat rows `kv_rows`
 /// (int64 [cached heads · rows], head by head within a row) of `kv`. Where the cache has more heads than the layer, the
-/// query heads of a group each get their key/value head's. Returns the written tensors.
+/// query heads of a group each get their key/value head's. Keys are stored without `kv`'s offset. Returns the written
+/// tensors.
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                             ggml_tensor* kv_rows, const KvTensors& kv);
 
@@ -45,9 +46,9 @@ std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer
                                          ggml_tensor* positions, std::span<const KvTarget> targets);
 
 /// The first keys of every cached head, `keys` float32 [head_dim, heads, n], turned on by `shift` [n] positions and
-/// written to the flat rows `kv_rows` (int64 [heads · n]) of the keys `k`. Returns the written tensor.
+/// written to the flat rows `kv_rows` (int64 [heads · n]) of `kv`'s keys. Returns the written tensor.
 ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_tensor* keys, ggml_tensor* shift,
-                               ggml_tensor* kv_rows, ggml_tensor* k);
+                               ggml_tensor* kv_rows, const KvTensors& kv);
 
 /// The layer's output for the rows x [n_embd, rows]: x += attention; x += MLP.
 ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,

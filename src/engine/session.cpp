@@ -167,7 +167,7 @@ void Session::Impl::check_turn(std::span<const Token> turn) const {
     uint64_t entries = 0, longest = 0;  // bytes: of the turn in all layers, and of a layer while it moves
     int n_entry = 0;
     for (const LayerCache& cache : caches) {
-        entries += cache_bytes(types, model.hparams().head_dim, int64_t(turn.size()) * cache.n_head());
+        entries += cache_bytes(types, model.hparams().head_dim, cache.n_head(), int64_t(turn.size()) * cache.n_head());
         longest = std::max(longest, cache.bytes());
         n_entry = std::max(n_entry, cache.max_entry());
     }

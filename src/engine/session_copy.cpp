@@ -212,7 +212,7 @@ uint64_t Session::bytes() const {
     for (const LayerCache& cache : s.caches) {
         int64_t n_entry = 0;
         for (int head = 0; head < cache.n_head(); ++head) n_entry += cache.n_entry(head);
-        bytes += cache_bytes(s.types, s.model.hparams().head_dim, n_entry);
+        bytes += cache_bytes(s.types, s.model.hparams().head_dim, cache.n_head(), n_entry);
     }
     return bytes;
 }

@@ -21,7 +21,7 @@ static_assert(std::endian::native == std::endian::little, "files are little-endi
 constexpr char magic[8] = {'f', 'a', 's', 't', 'k', 'v', 'S', '\n'};
 
 // To be raised with every change of what follows the preamble, and of what a method's state means.
-constexpr uint32_t format = 1;
+constexpr uint32_t format = 2;
 
 struct Preamble {
     char magic[8];
@@ -58,7 +58,7 @@ void visit_session(Archive& archive, State& s) {
 
 template <class Archive, class Layer>
 void visit_layer(Archive& archive, Layer& l) {
-    archive(l.cache.n_head, l.cache.positions, l.cache.k, l.cache.v, l.sink_keys);
+    archive(l.cache.n_head, l.cache.positions, l.cache.k, l.cache.v, l.cache.k_offset, l.sink_keys);
     archive(l.report.rows, l.report.cached, l.report.n_head_cached, l.report.kept, l.report.propagated);
 }
 
@@ -191,7 +191,7 @@ SessionHead read_session_head(std::span<const std::byte> bytes, const std::strin
     SessionHead head;
     visit_head(reader, head);
     for (const int32_t type : {head.type_k, head.type_v}) {
-        if (type < int32_t(CacheType::f32) || type > int32_t(CacheType::q8_0))
+        if (type < int32_t(CacheType::f32) || type > int32_t(CacheType::q4_0))
             fail(source + ": has unknown cache types");
     }
     if (!reader.at_end()) fail(source + ": its head has another length than it should: it is damaged");

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "fastkv/error.h"
+#include "kernels/kv_view.h"
 
 namespace fastkv {
 
@@ -12,8 +13,12 @@ namespace {
 
 /// Of a cached row, as ggml stores it.
 size_t row_bytes(CacheType type, int head_dim) {
-    if (type == CacheType::q8_0) return size_t(head_dim) / 32 * (32 + sizeof(uint16_t));
-    return size_t(head_dim) * (type == CacheType::f32 ? sizeof(float) : sizeof(uint16_t));
+    switch (type) {
+        case CacheType::f32: return kernels::kv_row_size(kernels::KvType::f32, head_dim);
+        case CacheType::q8_0: return kernels::kv_row_size(kernels::KvType::q8_0, head_dim);
+        case CacheType::q4_0: return kernels::kv_row_size(kernels::KvType::q4_0, head_dim);
+        default: return kernels::kv_row_size(kernels::KvType::f16, head_dim);
+    }
 }
 
 bool all_within(const std::vector<int>& values, int end) {
@@ -49,7 +54,8 @@ bool cache_fits(const LayerState& layer, const SessionState& s, const HyperParam
         if (positions.size() > size_t(s.n_past)) return false;
     }
     const size_t n_entry = size_t(cache.n_entry());
-    return cache.k.size() == n_entry * row_bytes(s.type_k, hp.head_dim) &&
+    const size_t n_offset = s.type_k == CacheType::q4_0 ? size_t(cache.n_head) * size_t(hp.head_dim) : 0;
+    return cache.k_offset.size() == n_offset && cache.k.size() == n_entry * row_bytes(s.type_k, hp.head_dim) &&
            cache.v.size() == n_entry * row_bytes(s.type_v, hp.head_dim);
 }
 

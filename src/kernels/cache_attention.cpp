@@ -233,18 +233,20 @@ Score score_for(KvType type, int group) {
     switch (type) {
         case KvType::f32: return score_of_group<float>(group);
         case KvType::f16: return score_of_group<hwy::float16_t>(group);
-        case KvType::q8_0: break;
+        case KvType::q8_0: return score_of_group<Q8Block>(group);
+        case KvType::q4_0: break;
     }
-    return score_of_group<Q8Block>(group);
+    return score_of_group<Q4Block>(group);
 }
 
 AddWeighted add_weighted_for(KvType type, int group) {
     switch (type) {
         case KvType::f32: return add_weighted_of_group<float>(group);
         case KvType::f16: return add_weighted_of_group<hwy::float16_t>(group);
-        case KvType::q8_0: break;
+        case KvType::q8_0: return add_weighted_of_group<Q8Block>(group);
+        case KvType::q4_0: break;
     }
-    return add_weighted_of_group<Q8Block>(group);
+    return add_weighted_of_group<Q4Block>(group);
 }
 
 /// What one thread works with: rows of queries are `dim` values long, widened ones of K and V too.

@@ -5,22 +5,28 @@
 
 namespace fastkv::kernels {
 
-/// Type of the stored K and V rows. q8_0 is ggml's: blocks of 32 values, a float16 scale and 32 int8 each.
-enum class KvType { f32, f16, q8_0 };
+/// Type of the stored K and V rows. q8_0 and q4_0 are ggml's: blocks of 32 values, a float16 scale and 32 integers
+/// each.
+enum class KvType { f32, f16, q8_0, q4_0 };
 
-/// Values of a q8_0 block, and its bytes. Rows of this type are whole blocks.
-constexpr int q8_0_values = 32;
-constexpr size_t q8_0_bytes = 2 + q8_0_values;
+/// Values of a quantised block, and its bytes. Rows of these types are whole blocks.
+constexpr int kv_block_values = 32;
+constexpr size_t q8_0_bytes = 2 + kv_block_values;
+constexpr size_t q4_0_bytes = 2 + kv_block_values / 2;
 
-/// Bytes of a row of `head_dim` values; for q8_0 a multiple of 32 values.
+/// Whether rows are blocks.
+inline bool is_quantized(KvType type) { return type == KvType::q8_0 || type == KvType::q4_0; }
+
+/// Bytes of a row of `head_dim` values; of a quantised type a multiple of 32 values.
 inline size_t kv_row_size(KvType type, int head_dim) {
     const auto n = static_cast<size_t>(head_dim);
     switch (type) {
         case KvType::f32: return n * 4;
         case KvType::f16: return n * 2;
-        case KvType::q8_0: break;
+        case KvType::q8_0: return n / kv_block_values * q8_0_bytes;
+        case KvType::q4_0: break;
     }
-    return n / q8_0_values * q8_0_bytes;
+    return n / kv_block_values * q4_0_bytes;
 }
 
 /// K or V of one layer: row `i` of head `h` is `head_dim` values at data + h·head_stride + i·row_stride (strides in

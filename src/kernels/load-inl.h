@@ -22,11 +22,24 @@ using VF = hn::Vec<DF>;
 /// A block of 32 values in ggml's q8_0.
 struct Q8Block {
     hwy::float16_t scale;
-    int8_t values[q8_0_values];
+    int8_t values[kv_block_values];
 };
 static_assert(sizeof(Q8Block) == q8_0_bytes);
 
-/// Components [i, i + lanes) of a row; for q8_0, i is a multiple of the lanes.
+/// The same in q4_0: value j is the low half of byte j, value j + 16 the high half, each 8 too large.
+struct Q4Block {
+    hwy::float16_t scale;
+    uint8_t halves[kv_block_values / 2];
+};
+static_assert(sizeof(Q4Block) == q4_0_bytes);
+
+HWY_INLINE VF block_scale(const hwy::float16_t* scale) {
+    const hn::CappedTag<float, 1> one;
+    const auto value = hn::PromoteTo(one, hn::LoadU(hn::Rebind<hwy::float16_t, decltype(one)>(), scale));
+    return hn::Set(DF(), hn::GetLane(value));
+}
+
+/// Components [i, i + lanes) of a row; of blocks, i is a multiple of the lanes.
 HWY_INLINE VF load(const float* row, size_t i) { return hn::LoadU(DF(), row + i); }
 HWY_INLINE VF load(const hwy::float16_t* row, size_t i) {
     return hn::PromoteTo(DF(), hn::LoadU(hn::Rebind<hwy::float16_t, DF>(), row + i));
@@ -34,11 +47,19 @@ HWY_INLINE VF load(const hwy::float16_t* row, size_t i) {
 HWY_INLINE VF load(const Q8Block* row, size_t i) {
     const DF d;
     const hn::RebindToSigned<DF> d_word;
-    const hn::CappedTag<float, 1> one;
-    const Q8Block* block = row + i / q8_0_values;
-    const auto scale = hn::PromoteTo(one, hn::LoadU(hn::Rebind<hwy::float16_t, decltype(one)>(), &block->scale));
-    const auto bytes = hn::LoadU(hn::Rebind<int8_t, DF>(), block->values + i % q8_0_values);
-    return hn::Mul(hn::ConvertTo(d, hn::PromoteTo(d_word, bytes)), hn::Set(d, hn::GetLane(scale)));
+    const Q8Block* block = row + i / kv_block_values;
+    const auto bytes = hn::LoadU(hn::Rebind<int8_t, DF>(), block->values + i % kv_block_values);
+    return hn::Mul(hn::ConvertTo(d, hn::PromoteTo(d_word, bytes)), block_scale(&block->scale));
+}
+HWY_INLINE VF load(const Q4Block* row, size_t i) {
+    const DF d;
+    const hn::RebindToSigned<DF> d_word;
+    const Q4Block* block = row + i / kv_block_values;
+    const auto bytes = hn::LoadU(hn::Rebind<uint8_t, DF>(), block->halves + i % sizeof(block->halves));
+    const auto both = hn::PromoteTo(d_word, bytes);
+    const bool high = i % kv_block_values >= sizeof(block->halves);
+    const auto own = high ? hn::ShiftRight<4>(both) : hn::And(both, hn::Set(d_word, 15));
+    return hn::Mul(hn::ConvertTo(d, hn::Sub(own, hn::Set(d_word, 8))), block_scale(&block->scale));
 }
 
 }  // namespace HWY_NAMESPACE

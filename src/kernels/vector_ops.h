@@ -20,7 +20,7 @@ void normalize_row(const float* source, int n, const float* weight, float eps, G
 /// target[i] = silu(gate[i])·up[i] for i < n in `type`, 0 for n <= i < n_padded; silu(x) = x / (1 + e^-x).
 void gate_row(const float* gate, const float* up, int n, GemmType type, void* target, int n_padded);
 
-/// The same as convert_row() from a stored row of K or V, unscaled; for q8_0, n is a multiple of 32.
+/// The same as convert_row() from a stored row of K or V, unscaled; of blocks, n is a multiple of 32.
 void convert_kv_row(const void* source, KvType source_type, int n, GemmType type, void* target, int n_padded);
 
 /// One step of the online softmax, in powers of two and in place: scores [rows][cols] become probabilities

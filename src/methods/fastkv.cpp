@@ -12,25 +12,24 @@ extern const MethodEntry fastkv_method;
 namespace {
 
 // Where the paper published nothing for an architecture, what was measured on a model of it (docs/methods.md): a lower
-// layer and fewer tokens than in the paper, chosen by more of the question, and whole. Each only where it is not given.
+// layer than in the paper, tokens chosen by more of the question, and whole, more of them cached, but small. Each only
+// where it is not given.
 bool has_measured_defaults(const HyperParams& hparams) { return hparams.arch == "qwen2"; }
 
 void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams) {
     if (!has_measured_defaults(hparams)) return;
     if (resolved.tsp_layer.value_or(TspLayer::model_default) == TspLayer::model_default) {
-        resolved.tsp_layer = 2 * hparams.n_layer / 5;  // 9 of 24
+        resolved.tsp_layer = 3 * hparams.n_layer / 10;  // 7 of 24
     }
     if (resolved.score != ScoreBy::expected) {
-        if (!resolved.window) resolved.window = 32;
+        // as much of the question as the default budget has room for; one's own may be small
+        if (!resolved.window) resolved.window = resolved.retain_rate || resolved.budget ? 32 : 64;
         if (!resolved.kernel) resolved.kernel = MethodParams::kernel_auto;
     }
     if (resolved.budget) return;
     if (!resolved.retain_rate) {
-        resolved.retain_rate = std::min(0.09, resolved.tsp_rate.value_or(1));  // in q8_0 5 % of float16's bytes
-        if (!resolved.min_budget) resolved.min_budget = 360;
-    }
-    if (!resolved.tsp_rate && resolved.tsp_layer != TspLayer::off) {
-        resolved.tsp_rate = std::max(0.1, *resolved.retain_rate);
+        resolved.retain_rate = std::min(0.17, resolved.tsp_rate.value_or(1));  // in q4_0 5 % of float16's bytes
+        if (!resolved.min_budget) resolved.min_budget = 170;
     }
 }
 

@@ -218,7 +218,7 @@ void add_layer(TensorWriter& tensors, const TinyModel& m, int layer) {
     matrix("attn_v.weight", m.n_embd, n_kv, 1);
     if (m.qkv_bias) {
         vector("attn_q.bias", n_q, 0.5f, 0);
-        vector("attn_k.bias", n_kv, 0.5f, 0);
+        vector("attn_k.bias", n_kv, 0.5f, m.k_bias);
         vector("attn_v.bias", n_kv, 0.5f, 0);
     }
     matrix("attn_output.weight", n_q, m.n_embd, 1);

@@ -27,6 +27,7 @@ struct TinyModel {
     int n_rot = 0;           ///< rotated dimensions; 0: head_dim
     int sliding_window = 0;  ///< libllama ignores it for these architectures
     bool qkv_bias = false;
+    float k_bias = 0;         ///< mean of the keys' biases, with qkv_bias
     bool rope_freqs = false;  ///< frequency factors
     bool tied = false;        ///< no output.weight
     float rope_theta = 10000;
