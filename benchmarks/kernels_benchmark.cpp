@@ -274,7 +274,7 @@ struct CacheRing {
     CacheQuery query;
     size_t layer = 0;
 
-    // Arguments: type of K and V (0: f32, 1: f16, 2: q8_0), entries, head_dim, n_head, n_head_kv, threads, whether
+    // Arguments: type of K and V (0: f32, 1: f16, 2: q8_0, 3: q4_0), entries, head_dim, n_head, n_head_kv, threads, whether
     // heads differ in length: from 1 / n_head_kv of `entries` to nearly twice as many, the same in all.
     explicit CacheRing(const benchmark::State& state)
         : n_head_kv(static_cast<int>(state.range(4))),
@@ -503,7 +503,7 @@ void prefill_shapes(benchmark::internal::Benchmark* b) {
 void cache_shapes(benchmark::internal::Benchmark* b) {
     b->ArgNames({"type", "entries", "dim", "heads", "kv_heads", "threads", "ragged"});
     for (const int nth : {1, 2}) {
-        for (const KvType type : {KvType::f16, KvType::q8_0}) {
+        for (const KvType type : {KvType::f16, KvType::q8_0, KvType::q4_0}) {
             b->Args({static_cast<int64_t>(type), 8192, 64, 9, 3, nth, 0});
             b->Args({static_cast<int64_t>(type), 8192, 128, 32, 8, nth, 0});
             b->Args({static_cast<int64_t>(type), 800, 64, 9, 3, nth, 0});

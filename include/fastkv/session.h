@@ -53,16 +53,23 @@ struct MemoryStats {
 
 /// How cached keys or values are stored.
 enum class CacheType {
-    automatic,  ///< see resolve_cache_type()
+    automatic,  ///< see resolve_cache_types()
     f32,
     f16,
     q8_0,  ///< 8 bits and a scale per 32 values: just over half of f16; needs heads of a multiple of 32
     q4_0,  ///< 4 bits and a scale per 32 values: just over a quarter of f16, keys without their mean; the same
 };
 
-/// `type`, or what CacheType::automatic stands for: float32 with Compute::f32, q4_0 where the method's defaults for the
-/// model's architecture count on it (fastkv on qwen2), else float16. Throws Error(usage) for an unknown method.
-CacheType resolve_cache_type(CacheType type, const MethodParams& method, const Model& model);
+/// How cached keys and values are stored.
+struct CacheTypes {
+    CacheType k = CacheType::automatic, v = CacheType::automatic;
+    bool operator==(const CacheTypes&) const = default;
+};
+
+/// `given`, with what CacheType::automatic stands for: float32 with Compute::f32; keys in q8_0 and values in q4_0 where
+/// the method's defaults for the model's architecture count on it (fastkv on qwen2) and all layers are on the CPU; else
+/// float16. Throws Error(usage) for an unknown method.
+CacheTypes resolve_cache_types(CacheTypes given, const MethodParams& method, const Model& model);
 
 /// Takes the logits [rows][n_vocab] of consecutive prompt tokens, of which the first has position `first`.
 using LogitsCallback = std::function<void(int first, std::span<const float> logits)>;

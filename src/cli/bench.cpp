@@ -172,11 +172,10 @@ Plan make_plan(const BenchOptions& options) {
     Plan plan;
     plan.rows = list_rows(options, methods_for(options.methods, model), n_threads);
     for (bench::Row& row : plan.rows) {
-        const auto type = [&](CacheType given) {
-            return cache_type_name(resolve_cache_type(given, row.method.params, model));
-        };
-        row.type_k = type(options.model.cache_type_k);
-        row.type_v = type(options.model.cache_type_v);
+        const CacheTypes given{options.model.cache_type_k, options.model.cache_type_v};
+        const CacheTypes types = resolve_cache_types(given, row.method.params, model);
+        row.type_k = cache_type_name(types.k);
+        row.type_v = cache_type_name(types.v);
     }
     plan.params.model_path = options.model.path;
     plan.params.model = options.model.params;

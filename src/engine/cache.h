@@ -29,8 +29,8 @@ struct KvTypes {
 };
 
 /// Whether keys of this type are stored without their head's mean. Softmax does not see what all keys have in common,
-/// and the 16 steps of q4_0 are then spent on what tells them apart: of models with large biases, as Qwen2, they are
-/// useless otherwise (docs/methods.md).
+/// and the 16 steps of q4_0 are then spent on what tells them apart: a model with large biases, as Qwen2, loses half of
+/// what it finds otherwise (docs/methods.md).
 inline bool needs_offset(ggml_type type) { return type == GGML_TYPE_Q4_0; }
 
 /// How the kernels see K or V that lie in host memory.

@@ -37,12 +37,17 @@ namespace {
 
 bool fit_blocks(const HyperParams& hparams) { return hparams.head_dim % kernels::kv_block_values == 0; }
 
-CacheType resolved_type(CacheType type, const MethodEntry& method, const ModelParams& model,
-                        const HyperParams& hparams) {
-    if (type != CacheType::automatic) return type;
-    if (model.compute == Compute::f32) return CacheType::f32;
-    const bool small = method.counts_on_4_bits && method.counts_on_4_bits(hparams) && fit_blocks(hparams);
-    return small ? CacheType::q4_0 : CacheType::f16;
+CacheTypes resolved_types(CacheTypes given, const MethodEntry& method, const ModelParams& model,
+                          const HyperParams& hparams) {
+    CacheTypes types{CacheType::f16, CacheType::f16};
+    // ggml's attention on other devices takes keys and values of one type only
+    const bool on_cpu = model.n_gpu_layers == 0;
+    const bool small = method.counts_on_blocks && method.counts_on_blocks(hparams) && fit_blocks(hparams) && on_cpu;
+    if (small) types = {CacheType::q8_0, CacheType::q4_0};
+    if (model.compute == Compute::f32) types = {CacheType::f32, CacheType::f32};
+    if (given.k != CacheType::automatic) types.k = given.k;
+    if (given.v != CacheType::automatic) types.v = given.v;
+    return types;
 }
 
 ggml_type stored_type(CacheType type, const char* flag, const HyperParams& hparams) {
@@ -58,16 +63,14 @@ ggml_type stored_type(CacheType type, const char* flag, const HyperParams& hpara
 
 }  // namespace
 
-CacheType resolve_cache_type(CacheType type, const MethodParams& method, const Model& model) {
-    return resolved_type(type, find_method(method.method), model.params(), model.hparams());
+CacheTypes resolve_cache_types(CacheTypes given, const MethodParams& method, const Model& model) {
+    return resolved_types(given, find_method(method.method), model.params(), model.hparams());
 }
 
 KvTypes cache_types(const SessionParams& session, const MethodEntry& method, const ModelParams& model,
                     const HyperParams& hparams) {
-    const auto stored = [&](CacheType type, const char* flag) {
-        return stored_type(resolved_type(type, method, model, hparams), flag, hparams);
-    };
-    return {stored(session.cache_type_k, "-ctk"), stored(session.cache_type_v, "-ctv")};
+    const CacheTypes types = resolved_types({session.cache_type_k, session.cache_type_v}, method, model, hparams);
+    return {stored_type(types.k, "-ctk", hparams), stored_type(types.v, "-ctv", hparams)};
 }
 
 }  // namespace fastkv

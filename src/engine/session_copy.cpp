@@ -24,9 +24,10 @@ SessionParams params_to_resume(SessionParams params, int n_predict) {
 }  // namespace
 
 SessionState Session::Impl::state_but_layers() const {
+    const CacheTypes stored = resolve_cache_types({session.cache_type_k, session.cache_type_v}, params, model);
     return SessionState{.method = params,
-                        .type_k = resolve_cache_type(session.cache_type_k, params, model),
-                        .type_v = resolve_cache_type(session.cache_type_v, params, model),
+                        .type_k = stored.k,
+                        .type_v = stored.v,
                         .tokens = tokens,
                         .n_prompt = n_prompt,
                         .n_past = n_past,
@@ -140,10 +141,8 @@ Session Session::from_bytes(const Model& model, std::span<const std::byte> bytes
     try {
         Session session(model, state.method, params_to_resume(params, params.n_predict));
         const KvTypes& types = session.impl_->types;
-        const auto differs = [&](CacheType given, CacheType saved) {
-            return resolve_cache_type(given, state.method, model) != saved;
-        };
-        if (differs(params.cache_type_k, state.type_k) || differs(params.cache_type_v, state.type_v)) {
+        const CacheTypes given{params.cache_type_k, params.cache_type_v}, saved{state.type_k, state.type_v};
+        if (resolve_cache_types(given, state.method, model) != saved) {
             refuse(std::string("its cache types are other than asked for, ") + ggml_type_name(types.k) + " and " +
                    ggml_type_name(types.v) + " (-ctk, -ctv)");
         }
