@@ -274,8 +274,8 @@ struct CacheRing {
     CacheQuery query;
     size_t layer = 0;
 
-    // Arguments: type of K and V (0: f32, 1: f16, 2: q8_0, 3: q4_0), entries, head_dim, n_head, n_head_kv, threads, whether
-    // heads differ in length: from 1 / n_head_kv of `entries` to nearly twice as many, the same in all.
+    // Arguments: type of K and V (0: f32, 1: f16, 2: q8_0, 3: q4_0), entries, head_dim, n_head, n_head_kv, threads,
+    // whether heads differ in length: from 1 / n_head_kv of `entries` to nearly twice as many, the same in all.
     explicit CacheRing(const benchmark::State& state)
         : n_head_kv(static_cast<int>(state.range(4))),
           row_bytes(kv_row_size(static_cast<KvType>(state.range(0)), static_cast<int>(state.range(2)))),

@@ -71,7 +71,8 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
     add_text(app, "--cache-type-k", join_names(cache_types, "|"),
              "how keys are cached (default auto: f16; fastkv on qwen2: q8_0)",
              [&](const std::string& text) { options.cache_type_k = choose(cache_types, "-ctk", text); });
-    add_text(app, "--cache-type-v", join_names(cache_types, "|"), "how values are cached (default auto: f16; fastkv on qwen2: q4_0)",
+    add_text(app, "--cache-type-v", join_names(cache_types, "|"),
+             "how values are cached (default auto: f16; fastkv on qwen2: q4_0)",
              [&](const std::string& text) { options.cache_type_v = choose(cache_types, "-ctv", text); });
     add_text(app, "--ops", join_names(ops_choices, "|"), "operators on the CPU; standard: ggml's only (default auto)",
              [&](const std::string& text) { options.params.ops = choose(ops_choices, "--ops", text); });
