@@ -1,6 +1,7 @@
 #include "engine/cache.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <numeric>
 
 #include "methods/eviction.h"
@@ -266,23 +267,31 @@ struct RowMoves {
     std::vector<int64_t> to;
 };
 
-/// Copies rows of `source` to the cache's tensor `target`. With `offset` [head_dim] they are stored without their mean,
-/// which is put there; of very many rows that of the first ones is as good.
-void copy_rows(const RowMoves& moves, ggml_tensor* source, ggml_tensor* target, ggml_tensor* offset,
-               const Device& device, ggml_gallocr_t allocator) {
+/// Between which tensors. With `offset` [head_dim] rows are stored without their mean, which is put there; of very many
+/// rows that of the first ones is as good.
+struct RowCopy {
+    ggml_tensor* source;
+    ggml_tensor* target;
+    ggml_tensor* offset = nullptr;
+};
+
+void copy_rows(const RowMoves& moves, std::initializer_list<RowCopy> copies, const Device& device,
+               ggml_gallocr_t allocator) {
     const size_t piece = 8192;  // of float32 rows in between
     for (size_t first = 0; first < moves.from.size(); first += piece) {
         const int64_t n = int64_t(std::min(piece, moves.from.size() - first));
-        Graph graph(device, allocator, 16);
+        Graph graph(device, allocator, 24);
         ggml_context* ctx = graph.ctx();
         ggml_tensor* from_rows = graph.input(GGML_TYPE_I32, {n}, moves.from.data() + first);
         ggml_tensor* to_rows = graph.input(GGML_TYPE_I64, {n}, moves.to.data() + first);
-        ggml_tensor* rows = ggml_get_rows(ctx, flat_rows(ctx, source), from_rows);
-        if (offset) {
-            ggml_tensor* mean = first == 0 ? ggml_cpy(ctx, build_mean(graph, rows), offset) : offset;
-            rows = ggml_sub(ctx, rows, mean);
+        for (const auto& [source, target, offset] : copies) {
+            ggml_tensor* rows = ggml_get_rows(ctx, flat_rows(ctx, source), from_rows);
+            if (offset) {
+                ggml_tensor* mean = first == 0 ? ggml_cpy(ctx, build_mean(graph, rows), offset) : offset;
+                rows = ggml_sub(ctx, rows, mean);
+            }
+            graph.compute(ggml_set_rows(ctx, flat_rows(ctx, target), rows, to_rows));
         }
-        graph.compute(ggml_set_rows(ctx, flat_rows(ctx, target), rows, to_rows));
         graph.run();
     }
 }
@@ -324,12 +333,14 @@ void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vect
     };
     const KvTensors& target = cache.tensors();
     const RowMoves all = moves_of(0, cache.n_head());
-    copy_rows(all, kv.v, target.v, nullptr, cache.device(), allocator);
     if (kv.k_offset) cache.set_offset(shared_offset(kv, n_share));
-    if (kv.k_offset || !target.k_offset) return copy_rows(all, kv.k, target.k, nullptr, cache.device(), allocator);
+    if (kv.k_offset || !target.k_offset) {
+        return copy_rows(all, {{kv.k, target.k}, {kv.v, target.v}}, cache.device(), allocator);
+    }
+    copy_rows(all, {{kv.v, target.v}}, cache.device(), allocator);
     const ggml_context_ptr views(ggml_init({size_t(cache.n_head()) * ggml_tensor_overhead(), nullptr, true}));
     for (int head = 0; head < cache.n_head(); ++head) {
-        copy_rows(moves_of(head, head + 1), kv.k, target.k, head_offset(views.get(), target.k_offset, head),
+        copy_rows(moves_of(head, head + 1), {{kv.k, target.k, head_offset(views.get(), target.k_offset, head)}},
                   cache.device(), allocator);
     }
 }
