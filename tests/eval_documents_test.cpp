@@ -247,8 +247,9 @@ TEST(EvalDocumentsCommand, RefusesWhatItCannotAsk) {
     expect({"oracle", "-f", text + ".none", "-q", "What?", "-o", out}, 1, ".none");
     expect({"oracle", "-f", text, "-q", "What?", "-n", "0", "-o", out}, 2, "-n 0 is too small");
     expect({"oracle", "-f", text, "-q", "What?", "-n", "100000", "-o", out}, 2, "leaves no room");
-    expect({"oracle", "-f", test::temporary_folder() + "/..", "-q", "What?", "--methods", "none", "-o", out}, 2,
-           "--methods: none is unknown");
+    const std::string folder = test::new_folder("");
+    test::write_file(folder + "/a.txt", words(20));
+    expect({"oracle", "-f", folder, "-q", "What?", "--methods", "none", "-o", out}, 2, "--methods: none is unknown");
     EXPECT_FALSE(fs::exists(out));
 }
 
