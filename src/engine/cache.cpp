@@ -10,13 +10,11 @@ namespace fastkv {
 
 namespace {
 
-kernels::KvType kernel_type(ggml_type type) {
-    switch (type) {
-        case GGML_TYPE_F32: return kernels::KvType::f32;
-        case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
-        case GGML_TYPE_Q4_0: return kernels::KvType::q4_0;
-        default: return kernels::KvType::f16;
-    }
+/// A float32 tensor's contents; empty for none.
+std::vector<float> floats_of(const ggml_tensor* tensor) {
+    std::vector<float> values(tensor ? size_t(ggml_nelements(tensor)) : 0);
+    if (tensor) ggml_backend_tensor_get(tensor, values.data(), 0, ggml_nbytes(tensor));
+    return values;
 }
 
 /// [cached heads]
@@ -36,6 +34,15 @@ ggml_tensor* rows_view(ggml_context* ctx, ggml_tensor* tensor, int64_t first, in
 }
 
 }  // namespace
+
+kernels::KvType kernel_type(ggml_type type) {
+    switch (type) {
+        case GGML_TYPE_F32: return kernels::KvType::f32;
+        case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
+        case GGML_TYPE_Q4_0: return kernels::KvType::q4_0;
+        default: return kernels::KvType::f16;
+    }
+}
 
 kernels::KvView kv_view(const ggml_tensor* tensor) {
     return {tensor->data, kernel_type(tensor->type), tensor->nb[1], tensor->nb[2]};
@@ -179,12 +186,7 @@ void LayerCache::set_offset(std::span<const float> offset) {
     if (!offset.empty()) ggml_backend_tensor_set(kv_.k_offset, offset.data(), 0, offset.size_bytes());
 }
 
-std::vector<float> LayerCache::offset() const {
-    if (!kv_.k_offset) return {};
-    std::vector<float> offset(size_t(n_head()) * size_t(head_dim_));
-    ggml_backend_tensor_get(kv_.k_offset, offset.data(), 0, offset.size() * sizeof(float));
-    return offset;
-}
+std::vector<float> LayerCache::offset() const { return floats_of(kv_.k_offset); }
 
 /// Tensors and places of the heads for these capacities; nothing is filled.
 void LayerCache::allocate(std::span<const int> capacity) {
@@ -218,9 +220,8 @@ void LayerCache::grow(int n_more) {
     for (int head = 0; head < n_head(); ++head) {
         larger.push_back(cache_capacity(*device_, n_entry(head), std::max({n_more, 256, n_entry(head) / 4})));
     }
-    const std::vector<float> old_offset = offset();
     allocate(larger);
-    set_offset(old_offset);
+    if (kv_.k_offset) ggml_backend_tensor_copy(old_kv.k_offset, kv_.k_offset);
     const ggml_context_ptr views(ggml_init({size_t(4 * n_head()) * ggml_tensor_overhead(), nullptr, true}));
     for (size_t head = 0; head < heads_.size(); ++head) {
         const int n = old_heads[head].n_entry;
@@ -306,8 +307,8 @@ ggml_tensor* head_offset(ggml_context* ctx, ggml_tensor* offsets, int head) {
 /// Those of `kv`'s heads for the cache's, of which `n_share` read the same one: [cached heads][head_dim].
 std::vector<float> shared_offset(const KvTensors& kv, int n_share) {
     const size_t dim = size_t(kv.k_offset->ne[0]), n_head = size_t(kv.k_offset->ne[1]);
-    std::vector<float> offset(n_head * dim), shared;
-    ggml_backend_tensor_get(kv.k_offset, offset.data(), 0, offset.size() * sizeof(float));
+    const std::vector<float> offset = floats_of(kv.k_offset);
+    std::vector<float> shared;
     for (size_t head = 0; head < n_head * size_t(n_share); ++head) {
         const auto own = offset.begin() + ptrdiff_t(head / size_t(n_share) * dim);
         shared.insert(shared.end(), own, own + ptrdiff_t(dim));

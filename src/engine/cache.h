@@ -33,6 +33,9 @@ struct KvTypes {
 /// what it finds otherwise (docs/methods.md).
 inline bool needs_offset(ggml_type type) { return type == GGML_TYPE_Q4_0; }
 
+/// How the kernels read this type of stored rows.
+kernels::KvType kernel_type(ggml_type type);
+
 /// How the kernels see K or V that lie in host memory.
 kernels::KvView kv_view(const ggml_tensor* tensor);
 

@@ -33,6 +33,15 @@ int prefill_chunk_rows(const Device& device) {
 
 ggml_type compute_type(Compute compute) { return compute == Compute::f32 ? GGML_TYPE_F32 : GGML_TYPE_F16; }
 
+ggml_type ggml_type_of(CacheType type) {
+    switch (type) {
+        case CacheType::f32: return GGML_TYPE_F32;
+        case CacheType::q8_0: return GGML_TYPE_Q8_0;
+        case CacheType::q4_0: return GGML_TYPE_Q4_0;
+        default: return GGML_TYPE_F16;
+    }
+}
+
 namespace {
 
 bool fit_blocks(const HyperParams& hparams) { return hparams.head_dim % kernels::kv_block_values == 0; }
@@ -51,14 +60,12 @@ CacheTypes resolved_types(CacheTypes given, const MethodEntry& method, const Mod
 }
 
 ggml_type stored_type(CacheType type, const char* flag, const HyperParams& hparams) {
-    if (type == CacheType::f32) return GGML_TYPE_F32;
-    if (type == CacheType::f16) return GGML_TYPE_F16;
-    const std::string name = type == CacheType::q8_0 ? "q8_0" : "q4_0";
-    if (!fit_blocks(hparams)) {
-        refuse(flag + (" " + name) + " stores 32 values at a time: heads of " + std::to_string(hparams.head_dim) +
-               " do not divide; use f16");
+    const ggml_type stored = ggml_type_of(type);
+    if (hparams.head_dim % int(ggml_blck_size(stored)) != 0) {
+        refuse(flag + (" " + std::string(ggml_type_name(stored))) + " stores 32 values at a time: heads of " +
+               std::to_string(hparams.head_dim) + " do not divide; use f16");
     }
-    return type == CacheType::q8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_Q4_0;
+    return stored;
 }
 
 }  // namespace
