@@ -201,7 +201,7 @@ void LayerCache::allocate(std::span<const int> capacity) {
     auto store = std::make_unique<TensorStore>(*device_, 3);
     kv_.k = store->add(types_.k, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
     kv_.v = store->add(types_.v, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
-    if (needs_offset(types_.k)) kv_.k_offset = store->add(GGML_TYPE_F32, {head_dim_, n});
+    if (needs_offset(kernel_type(types_.k))) kv_.k_offset = store->add(GGML_TYPE_F32, {head_dim_, n});
     store->allocate_side_by_side("the cache of a layer");
     store_ = std::move(store);
     if (kv_.k_offset) set_offset(std::vector<float>(size_t(n) * size_t(head_dim_), 0.0f));
@@ -348,7 +348,7 @@ void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vect
 
 uint64_t cache_bytes(KvTypes types, int head_dim, int n_head, int64_t n_entry) {
     const uint64_t rows = (ggml_row_size(types.k, head_dim) + ggml_row_size(types.v, head_dim)) * uint64_t(n_entry);
-    return rows + (needs_offset(types.k) ? uint64_t(n_head) * uint64_t(head_dim) * sizeof(float) : 0);
+    return rows + (needs_offset(kernel_type(types.k)) ? uint64_t(n_head) * uint64_t(head_dim) * sizeof(float) : 0);
 }
 
 int cache_capacity(const Device& device, int n_entry, int n_predict) {

@@ -28,11 +28,6 @@ struct KvTypes {
     bool operator==(const KvTypes&) const = default;
 };
 
-/// Whether keys of this type are stored without their head's mean. Softmax does not see what all keys have in common,
-/// and the 16 steps of q4_0 are then spent on what tells them apart: a model with large biases, as Qwen2, loses half of
-/// what it finds otherwise (docs/methods.md).
-inline bool needs_offset(ggml_type type) { return type == GGML_TYPE_Q4_0; }
-
 /// How the kernels read this type of stored rows.
 kernels::KvType kernel_type(ggml_type type);
 

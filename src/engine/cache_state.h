@@ -5,7 +5,25 @@
 #include <cstdint>
 #include <vector>
 
+#include "fastkv/session.h"
+#include "kernels/kv_view.h"
+
 namespace fastkv {
+
+/// How the kernels read rows of a resolved type.
+inline kernels::KvType kernel_type(CacheType type) {
+    switch (type) {
+        case CacheType::f32: return kernels::KvType::f32;
+        case CacheType::q8_0: return kernels::KvType::q8_0;
+        case CacheType::q4_0: return kernels::KvType::q4_0;
+        default: return kernels::KvType::f16;
+    }
+}
+
+/// Whether keys of this type are stored without their head's mean. Softmax does not see what all keys have in common,
+/// and the 16 steps of q4_0 are then spent on what tells them apart: a model with large biases, as Qwen2, loses half of
+/// what it finds otherwise (docs/methods.md).
+inline bool needs_offset(kernels::KvType type) { return type == kernels::KvType::q4_0; }
 
 /// What a cache holds, on the host, without the room between and behind the heads.
 struct CacheState {

@@ -4,8 +4,6 @@
 #include <functional>
 #include <string>
 
-#include "engine/cache.h"
-#include "engine/kernel_choice.h"
 #include "fastkv/error.h"
 
 namespace fastkv {
@@ -14,7 +12,7 @@ namespace {
 
 /// Of a cached row. Not asked of ggml, which ends the program where a file names a type that the heads do not fit.
 size_t row_bytes(CacheType type, int head_dim) {
-    return kernels::kv_row_size(kernel_type(ggml_type_of(type)), head_dim);
+    return kernels::kv_row_size(kernel_type(type), head_dim);
 }
 
 bool all_within(const std::vector<int>& values, int end) {
@@ -50,7 +48,7 @@ bool cache_fits(const LayerState& layer, const SessionState& s, const HyperParam
         if (positions.size() > size_t(s.n_past)) return false;
     }
     const size_t n_entry = size_t(cache.n_entry());
-    const size_t n_offset = needs_offset(ggml_type_of(s.type_k)) ? size_t(cache.n_head) * size_t(hp.head_dim) : 0;
+    const size_t n_offset = needs_offset(kernel_type(s.type_k)) ? size_t(cache.n_head) * size_t(hp.head_dim) : 0;
     return cache.k_offset.size() == n_offset && cache.k.size() == n_entry * row_bytes(s.type_k, hp.head_dim) &&
            cache.v.size() == n_entry * row_bytes(s.type_v, hp.head_dim);
 }
