@@ -182,6 +182,7 @@ class DeviceVariants : public ::testing::TestWithParam<test::Variant> {
     static double bound_of(CacheType type) {
         switch (type) {
             case CacheType::q8_0: return 0.3;
+            case CacheType::q5_0: return 1;
             case CacheType::q4_0: return 1.5;
             default: return 5e-3;
         }
@@ -222,7 +223,7 @@ TEST_P(DeviceVariants, KnowSlidingWindows) {
 
 TEST_P(DeviceVariants, StoreBlocks) {
     static const std::string path = test::write_tiny_model({.n_layer = 4, .n_head = 2, .n_head_kv = 1, .head_dim = 32});
-    for (const CacheType type : {CacheType::q8_0, CacheType::q4_0}) {
+    for (const CacheType type : {CacheType::q8_0, CacheType::q5_0, CacheType::q4_0}) {
         expect_equal(path, GetParam().params(), {.n_predict = 3, .cache_type_k = type, .cache_type_v = type});
     }
 }

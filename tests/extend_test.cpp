@@ -246,6 +246,7 @@ TEST_P(StoredTurns, AreCutInTheirStorage) {
 INSTANTIATE_TEST_SUITE_P(Types, StoredTurns,
                          ::testing::Values(Storage{"F16", Compute::f32, CacheType::f16, CacheType::f16, 2e-2},
                                            Storage{"Q8", Compute::f32, CacheType::q8_0, CacheType::q8_0, 1e-1},
+                                           Storage{"Q5", Compute::f32, CacheType::q5_0, CacheType::q5_0, 3e-1},
                                            Storage{"Q4", Compute::f32, CacheType::q4_0, CacheType::q4_0, 5e-1},
                                            Storage{"Mixed", Compute::f32, CacheType::q8_0, CacheType::f32, 1e-1},
                                            Storage{"Bf16Products", Compute::automatic, CacheType::automatic,

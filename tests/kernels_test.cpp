@@ -132,19 +132,27 @@ struct Kv {
         }
     }
 
-    /// A scale between 2^-6 and 2^-5 (q4_0: 2^-2 and 2^-1), then 32 integers of 8 or 4 bits.
+    /// A scale between 2^-6 and 2^-5 (q5_0: 2^-3 and 2^-2, q4_0: 2^-2 and 2^-1), then 32 integers of 8, 5 or 4 bits.
     void fill_blocks(std::byte* target, double* value, unsigned seed) const {
         std::mt19937 generator(seed);
-        const bool small = type == KvType::q4_0;
+        const unsigned exponent = type == KvType::q8_0 ? 9 : type == KvType::q5_0 ? 12 : 13;
         for (int i = 0; i < dim; i += 32, value += 32) {
-            const auto d = static_cast<uint16_t>((small ? 13U : 9U) << 10 | (generator() & 0x3FFU));
+            const auto d = static_cast<uint16_t>(exponent << 10 | (generator() & 0x3FFU));
             std::memcpy(target, &d, sizeof(d));
             target += sizeof(d);
-            for (int j = 0; j < (small ? 16 : 32); ++j, ++target) {
+            const auto fifth = type == KvType::q5_0 ? static_cast<uint32_t>(generator()) : 0;
+            if (type == KvType::q5_0) {
+                std::memcpy(target, &fifth, sizeof(fifth));
+                target += sizeof(fifth);
+            }
+            const auto small = [&](int half, int j) {
+                return type == KvType::q4_0 ? half - 8 : half + static_cast<int>(fifth >> j & 1U) * 16 - 16;
+            };
+            for (int j = 0; j < (type == KvType::q8_0 ? 32 : 16); ++j, ++target) {
                 const auto byte = static_cast<uint8_t>(generator() & 0xFFU);
                 *target = static_cast<std::byte>(byte);
-                value[j] = half_value(d) * (small ? byte % 16 - 8 : static_cast<int8_t>(byte));
-                if (small) value[j + 16] = half_value(d) * (byte / 16 - 8);
+                value[j] = half_value(d) * (type == KvType::q8_0 ? static_cast<int8_t>(byte) : small(byte % 16, j));
+                if (type != KvType::q8_0) value[j + 16] = half_value(d) * small(byte / 16, j + 16);
             }
         }
     }
@@ -231,13 +239,14 @@ TEST(KvRow, HasTheSizeOfItsType) {
     EXPECT_EQ(kv_row_size(KvType::f16, 20), 40U);
     EXPECT_EQ(kv_row_size(KvType::q8_0, 32), 34U);
     EXPECT_EQ(kv_row_size(KvType::q8_0, 128), 136U);
+    EXPECT_EQ(kv_row_size(KvType::q5_0, 128), 88U);
     EXPECT_EQ(kv_row_size(KvType::q4_0, 128), 72U);
 }
 
 TEST(KvRow, ConvertsFromEveryType) {
-    for (const KvType type : {KvType::f32, KvType::f16, KvType::q8_0, KvType::q4_0}) {
+    for (const KvType type : {KvType::f32, KvType::f16, KvType::q8_0, KvType::q5_0, KvType::q4_0}) {
         for (const int dim : {32, 96, 20}) {
-            if ((type == KvType::q8_0 || type == KvType::q4_0) && dim % 32 != 0) {
+            if (type != KvType::f32 && type != KvType::f16 && dim % 32 != 0) {
                 continue;
             }
             const Kv kv(type, 1, 1, dim, 7, false);
@@ -785,6 +794,7 @@ std::string name_of(KvType type) {
         case KvType::f32: return "f32";
         case KvType::f16: return "f16";
         case KvType::q8_0: return "q8_0";
+        case KvType::q5_0: return "q5_0";
         case KvType::q4_0: break;
     }
     return "q4_0";
@@ -904,6 +914,7 @@ constexpr Threads par = Threads::at_once;
 constexpr KvType f16 = KvType::f16;
 constexpr KvType f32 = KvType::f32;
 constexpr KvType q8_0 = KvType::q8_0;
+constexpr KvType q5_0 = KvType::q5_0;
 constexpr KvType q4_0 = KvType::q4_0;
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
@@ -922,6 +933,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
                                                           PrefillCase{64, 2, 3, 300, 300, 0, 2, par, q8_0, true},
                                                           PrefillCase{96, 1, 2, 150, 150, 0, 3, seq, q8_0, false},
                                                           PrefillCase{64, 2, 3, 200, 200, 0, 2, par, q4_0, true},
+                                                          PrefillCase{96, 1, 3, 150, 150, 0, 2, par, q5_0, true},
                                                           // token selection: queries are a sparse subset of the keys
                                                           PrefillCase{64, 3, 3, 1400, 280, 0, 2, par, f16, true},
                                                           PrefillCase{20, 1, 7, 777, 40, 0, 3, seq, f32, false},
@@ -1121,6 +1133,21 @@ TEST_P(Cache, GivesTheWeights) {
 
 using Lengths = std::vector<int>;
 
+/// Keys that are the stored ones times a scale: as if queries had been multiplied by that of their head.
+TEST(CacheScale, IsThatOfTheStoredKeys) {
+    const CacheSetup plain(CacheCase{64, 3, Lengths{70, 9}, 0, 1, seq, f16, f16});
+    const std::vector<float> scale = random_floats(2 * 64, 5, 2);
+    CacheQuery scaled = plain.query, multiplied = plain.query;
+    std::vector<float> q = plain.q;
+    for (size_t i = 0; i < q.size(); ++i) q[i] *= scale[i / 64 / 3 * 64 + i % 64];
+    scaled.k_scale = scale.data();
+    multiplied.q = q.data();
+    std::vector<float> a(6 * 70), b(6 * 70);
+    cache_attention_weights(scaled, a.data(), 70, 0, 1);
+    cache_attention_weights(multiplied, b.data(), 70, 0, 1);
+    for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-4 * b[i] + 1e-12) << i;
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, Cache,
                          testing::Values(CacheCase{64, 3, Lengths{1, 1, 1}, 0, 1, seq, f16, f16},
                                          CacheCase{64, 3, Lengths{1, 1, 1}, 0, 8, par, f16, f16},
@@ -1147,6 +1174,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Cache,
                                          CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q8_0, q8_0},
                                          CacheCase{32, 8, Lengths{77}, 0, 1, seq, q8_0, f16},
                                          CacheCase{64, 1, Lengths{90, 5}, 0, 2, seq, f16, q8_0},
+                                         CacheCase{64, 7, Lengths{200, 31}, 0, 2, par, q5_0, q4_0},
+                                         CacheCase{96, 4, Lengths{70}, 0, 1, seq, q8_0, q5_0},
                                          CacheCase{64, 7, Lengths{200, 31}, 0, 2, par, q4_0, q4_0},
                                          CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q4_0, q8_0},
                                          CacheCase{128, 4, Lengths{77}, 0, 1, seq, q8_0, q4_0}));
@@ -1360,7 +1389,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MeanAttention,
                                          ScoreCase{9, 3, 1, 65, 64, 65, 1, seq, f32, causal},
                                          ScoreCase{8, 1, 1, 1, 1, 1, 2, seq, f32, causal},
                                          ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q8_0, causal},
-                                         ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q4_0, causal}));
+                                         ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q4_0, causal},
+                                         ScoreCase{64, 2, 2, 90, 20, 90, 2, seq, q5_0, causal}));
 
 /// The layer that the project's reference text gives test vectors for: 12 rows, 4 query heads, 2 key/value heads.
 struct PublishedLayer {

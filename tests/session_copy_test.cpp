@@ -98,6 +98,7 @@ std::vector<Shape> shapes() {
         {"StandardOps", llama, {.n_threads = 1, .ops = Ops::standard}},
         {"SlidingWindow", window, {.n_threads = 1}},
         {"EightBits", wide, {.n_threads = 1}, CacheType::q8_0},
+        {"FiveBits", wide, {.n_threads = 1}, CacheType::q5_0},
         {"FourBits", wide, {.n_threads = 1}, CacheType::q4_0},
     };
 }

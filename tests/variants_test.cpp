@@ -366,16 +366,18 @@ class Blocks : public Variants {
             fresh.prefill(prompt_of(subject(), 200));
             const uint64_t bytes = fresh.memory().kv_cache_bytes;
             EXPECT_EQ(bytes, estimate(*model, params(), 200, stored).kv_cache_bytes);
-            uint64_t means = 0;  // of the keys, float32
-            for (int layer = 0; type == CacheType::q4_0 && layer < model->hparams().n_layer; ++layer) {
-                means += uint64_t(fresh.n_head_cached(layer) * model->hparams().head_dim) * sizeof(float);
+            uint64_t frames = 0;  // of the keys, two float32 for each component
+            for (int layer = 0; layer < model->hparams().n_layer; ++layer) {
+                frames += uint64_t(fresh.n_head_cached(layer) * model->hparams().head_dim) * 2 * sizeof(float);
             }
-            EXPECT_EQ((bytes - means) * 128, exact.memory().kv_cache_bytes * block_bytes);  // f32: 128 bytes a block
+            EXPECT_EQ((bytes - frames) * 128, exact.memory().kv_cache_bytes * block_bytes);  // f32: 128 bytes a block
         }
     }
 };
 
 TEST_P(Blocks, OfEightBitsAreStoredAndReadByBothOperators) { expect_stored(CacheType::q8_0, 34, 0.5); }
+
+TEST_P(Blocks, OfFiveBitsAreStoredAndReadByBothOperators) { expect_stored(CacheType::q5_0, 22, 3); }
 
 TEST_P(Blocks, OfFourBitsAreStoredAndReadByBothOperators) { expect_stored(CacheType::q4_0, 18, 6); }
 

@@ -57,7 +57,8 @@ enum class CacheType {
     f32,
     f16,
     q8_0,  ///< 8 bits and a scale per 32 values: just over half of f16; needs heads of a multiple of 32
-    q4_0,  ///< 4 bits and a scale per 32 values: just over a quarter of f16, keys without their mean; the same
+    q5_0,  ///< 5 bits and a scale per 32 values: a third of f16; the same
+    q4_0,  ///< 4 bits and a scale per 32 values: just over a quarter of f16; the same
 };
 
 /// How cached keys and values are stored.

@@ -17,11 +17,9 @@ namespace {
 
 const Choices<Compute> computes = {
     {"auto", Compute::automatic}, {"f32", Compute::f32}, {"bf16", Compute::bf16}, {"int8", Compute::int8}};
-const Choices<CacheType> cache_types = {{"auto", CacheType::automatic},
-                                        {"f32", CacheType::f32},
-                                        {"f16", CacheType::f16},
-                                        {"q8_0", CacheType::q8_0},
-                                        {"q4_0", CacheType::q4_0}};
+const Choices<CacheType> cache_types = {{"auto", CacheType::automatic}, {"f32", CacheType::f32},
+                                        {"f16", CacheType::f16},        {"q8_0", CacheType::q8_0},
+                                        {"q5_0", CacheType::q5_0},      {"q4_0", CacheType::q4_0}};
 const Choices<Expand> expands = {{"auto", Expand::automatic}, {"always", Expand::always}, {"never", Expand::never}};
 const Choices<Ops> ops_choices = {{"auto", Ops::automatic}, {"standard", Ops::standard}};
 

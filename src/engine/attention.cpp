@@ -55,6 +55,7 @@ void PrefillAttention::set_keys(const Device& device, ggml_gallocr_t allocator, 
 
 Attend PrefillAttention::of(std::span<const int32_t> key_rows) {
     return [this, key_rows](Graph& graph, ggml_tensor* q) {
+        q = build_framed_queries(graph.ctx(), q, kv_.frame);
         return packed_ ? by_kernel(graph, q, key_rows) : by_ggml(graph, q, key_rows);
     };
 }
@@ -152,6 +153,7 @@ kernels::CacheQuery cache_query(const CacheQuestion& question, const ggml_tensor
         .q = reinterpret_cast<const float*>(static_cast<const char*>(q->data) + row * q->nb[2]),
         .k = {kv.k->data, kv_view(kv.k).type, kv.k->nb[1]},
         .v = {kv.v->data, kv_view(kv.v).type, kv.v->nb[1]},
+        .k_scale = kv.frame ? static_cast<const float*>(kv.frame.scale->data) : nullptr,
         .heads = question.cache.heads(),
         .query_position = question.position,
         .n_head = question.hparams.n_head,
@@ -209,6 +211,7 @@ Attend cache_attention(std::vector<CacheQuestion> questions) {
         ggml_tensor* out = nullptr;
         for (size_t row = 0; row < questions.size(); ++row) {
             ggml_tensor* own = ggml_view_3d(graph.ctx(), q, q->ne[0], q->ne[1], 1, q->nb[1], q->nb[2], row * q->nb[2]);
+            own = build_framed_queries(graph.ctx(), own, questions[row].cache.tensors().frame);
             ggml_tensor* part = cache_attention_by_ggml(graph, questions[row], own);
             out = out ? ggml_concat(graph.ctx(), out, part, 1) : part;
         }

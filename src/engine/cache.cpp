@@ -10,13 +10,6 @@ namespace fastkv {
 
 namespace {
 
-/// A float32 tensor's contents; empty for none.
-std::vector<float> floats_of(const ggml_tensor* tensor) {
-    std::vector<float> values(tensor ? size_t(ggml_nelements(tensor)) : 0);
-    if (tensor) ggml_backend_tensor_get(tensor, values.data(), 0, ggml_nbytes(tensor));
-    return values;
-}
-
 /// [cached heads]
 std::vector<int> capacity_for(const Device& device, const CacheState& state, int n_predict) {
     std::vector<int> capacity;
@@ -39,6 +32,7 @@ kernels::KvType kernel_type(ggml_type type) {
     switch (type) {
         case GGML_TYPE_F32: return kernels::KvType::f32;
         case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
+        case GGML_TYPE_Q5_0: return kernels::KvType::q5_0;
         case GGML_TYPE_Q4_0: return kernels::KvType::q4_0;
         default: return kernels::KvType::f16;
     }
@@ -62,7 +56,7 @@ LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, std::s
 LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, const CacheState& state, int n_predict)
     : LayerCache(device, types, head_dim, capacity_for(device, state, n_predict)) {
     set_filled(state.positions);
-    set_offset(state.k_offset);
+    if (kv_.frame) write_frame({state.k_offset, state.k_scale}, kv_.frame);
     for (auto [tensor, rows] : {std::pair{kv_.k, state.k.data()}, std::pair{kv_.v, state.v.data()}}) {
         for (int head = 0; head < n_head(); ++head) {
             const size_t bytes = size_t(n_entry(head)) * tensor->nb[1];
@@ -73,7 +67,13 @@ LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, const 
 }
 
 CacheState LayerCache::state() const {
-    CacheState state{.n_head = n_head(), .positions = {}, .k = {}, .v = {}, .k_offset = offset()};
+    HostFrame frame = read_frame(kv_.frame);
+    CacheState state{.n_head = n_head(),
+                     .positions = {},
+                     .k = {},
+                     .v = {},
+                     .k_offset = std::move(frame.offset),
+                     .k_scale = std::move(frame.scale)};
     for (int head = 0; head < (shares_positions_ ? 1 : n_head()); ++head) {
         state.positions.emplace_back(positions(head).begin(), positions(head).end());
     }
@@ -97,7 +97,8 @@ bool LayerCache::is_even() const {
 
 KvTensors LayerCache::head_tensors(ggml_context* ctx, int head) const {
     return {.k = rows_view(ctx, kv_.k, row(head, 0), capacity(head)),
-            .v = rows_view(ctx, kv_.v, row(head, 0), capacity(head))};
+            .v = rows_view(ctx, kv_.v, row(head, 0), capacity(head)),
+            .frame = frame_of_head(ctx, kv_.frame, head)};
 }
 
 int LayerCache::max_entry() const {
@@ -177,16 +178,14 @@ void LayerCache::read_keys(int head, int n, float* keys) const {
     } else {
         ggml_get_type_traits(types_.k)->to_float(rows.data(), keys, values);
     }
-    const std::vector<float> offsets = offset();
+    if (!kv_.frame) return;
+    const HostFrame frame = read_frame(kv_.frame);
     const size_t dim = size_t(head_dim_);
-    for (size_t i = 0; !offsets.empty() && i < size_t(values); ++i) keys[i] += offsets[size_t(head) * dim + i % dim];
+    for (size_t i = 0; i < size_t(values); ++i) {
+        const size_t component = size_t(head) * dim + i % dim;
+        keys[i] = frame.offset[component] + frame.scale[component] * keys[i];
+    }
 }
-
-void LayerCache::set_offset(std::span<const float> offset) {
-    if (!offset.empty()) ggml_backend_tensor_set(kv_.k_offset, offset.data(), 0, offset.size_bytes());
-}
-
-std::vector<float> LayerCache::offset() const { return floats_of(kv_.k_offset); }
 
 /// Tensors and places of the heads for these capacities; nothing is filled.
 void LayerCache::allocate(std::span<const int> capacity) {
@@ -198,13 +197,18 @@ void LayerCache::allocate(std::span<const int> capacity) {
         rows += capacity[head];
     }
     const bool even = std::all_of(capacity.begin(), capacity.end(), [&](int c) { return c == capacity[0]; });
-    auto store = std::make_unique<TensorStore>(*device_, 3);
+    auto store = std::make_unique<TensorStore>(*device_, 4);
     kv_.k = store->add(types_.k, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
     kv_.v = store->add(types_.v, {head_dim_, even ? capacity[0] : rows, even ? n : 1});
-    if (needs_offset(kernel_type(types_.k))) kv_.k_offset = store->add(GGML_TYPE_F32, {head_dim_, n});
+    if (has_frame(kernel_type(types_.k))) {
+        kv_.frame = {store->add(GGML_TYPE_F32, {head_dim_, n}), store->add(GGML_TYPE_F32, {head_dim_, n})};
+    }
     store->allocate_side_by_side("the cache of a layer");
     store_ = std::move(store);
-    if (kv_.k_offset) set_offset(std::vector<float>(size_t(n) * size_t(head_dim_), 0.0f));
+    const size_t n_component = size_t(n) * size_t(head_dim_);
+    if (kv_.frame) {
+        write_frame({std::vector<float>(n_component, 0.0f), std::vector<float>(n_component, 1.0f)}, kv_.frame);
+    }
 }
 
 /// Moves all entries to tensors with room for at least `n_more` in every head.
@@ -221,7 +225,7 @@ void LayerCache::grow(int n_more) {
         larger.push_back(cache_capacity(*device_, n_entry(head), std::max({n_more, 256, n_entry(head) / 4})));
     }
     allocate(larger);
-    if (kv_.k_offset) ggml_backend_tensor_copy(old_kv.k_offset, kv_.k_offset);
+    if (kv_.frame) write_frame(read_frame(old_kv.frame), kv_.frame);
     const ggml_context_ptr views(ggml_init({size_t(4 * n_head()) * ggml_tensor_overhead(), nullptr, true}));
     for (size_t head = 0; head < heads_.size(); ++head) {
         const int n = old_heads[head].n_entry;
@@ -255,100 +259,105 @@ void LayerCache::move_row(int64_t from, int64_t to) {
 
 namespace {
 
-/// The mean of rows [head_dim, n]: [head_dim].
-ggml_tensor* build_mean(Graph& graph, ggml_tensor* rows) {
-    ggml_context* ctx = graph.ctx();
-    ggml_tensor* mean = ggml_mean(ctx, ggml_cont(ctx, ggml_transpose(ctx, rows)));  // [1, head_dim]
-    return ggml_reshape_1d(ctx, mean, rows->ne[0]);
-}
-
 /// Flat rows of keys or values, from where to where.
 struct RowMoves {
     std::vector<int32_t> from;
     std::vector<int64_t> to;
+    std::vector<int32_t> head;  // cached one
 };
 
-/// Between which tensors. With `offset` [head_dim] rows are stored without their mean, which is put there; of very many
-/// rows that of the first ones is as good.
-struct RowCopy {
-    ggml_tensor* source;
-    ggml_tensor* target;
-    ggml_tensor* offset = nullptr;
-};
-
-void copy_rows(const RowMoves& moves, std::initializer_list<RowCopy> copies, const Device& device,
-               ggml_gallocr_t allocator) {
-    const size_t piece = 8192;  // of float32 rows in between
-    for (size_t first = 0; first < moves.from.size(); first += piece) {
-        const int64_t n = int64_t(std::min(piece, moves.from.size() - first));
-        Graph graph(device, allocator, 24);
-        ggml_context* ctx = graph.ctx();
-        ggml_tensor* from_rows = graph.input(GGML_TYPE_I32, {n}, moves.from.data() + first);
-        ggml_tensor* to_rows = graph.input(GGML_TYPE_I64, {n}, moves.to.data() + first);
-        for (const auto& [source, target, offset] : copies) {
-            ggml_tensor* rows = ggml_get_rows(ctx, flat_rows(ctx, source), from_rows);
-            if (offset) {
-                ggml_tensor* mean = first == 0 ? ggml_cpy(ctx, build_mean(graph, rows), offset) : offset;
-                rows = ggml_sub(ctx, rows, mean);
-            }
-            graph.compute(ggml_set_rows(ctx, flat_rows(ctx, target), rows, to_rows));
+/// Which rows of `kv`, whose heads are `head_rows` apart, become the entries of the cached heads.
+RowMoves moves_to(const LayerCache& cache, std::span<const std::vector<int>> rows, int64_t head_rows, int n_share) {
+    RowMoves moves;
+    for (int head = 0; head < cache.n_head(); ++head) {
+        const std::vector<int>& own = rows[size_t(head)];
+        for (size_t entry = 0; entry < own.size(); ++entry) {
+            moves.from.push_back(int32_t(head / n_share * head_rows + own[entry]));
+            moves.to.push_back(cache.row(head, int(entry)));
+            moves.head.push_back(head);
         }
-        graph.run();
     }
+    return moves;
 }
 
-/// The offset of one head. `ctx` holds the description.
-ggml_tensor* head_offset(ggml_context* ctx, ggml_tensor* offsets, int head) {
-    ggml_tensor* view = ggml_view_1d(ctx, offsets, offsets->ne[0], size_t(head) * offsets->nb[1]);
-    ggml_backend_view_init(view);
-    return view;
-}
-
-/// Those of `kv`'s heads for the cache's, of which `n_share` read the same one: [cached heads][head_dim].
-std::vector<float> shared_offset(const KvTensors& kv, int n_share) {
-    const size_t dim = size_t(kv.k_offset->ne[0]), n_head = size_t(kv.k_offset->ne[1]);
-    const std::vector<float> offset = floats_of(kv.k_offset);
-    std::vector<float> shared;
-    for (size_t head = 0; head < n_head * size_t(n_share); ++head) {
-        const auto own = offset.begin() + ptrdiff_t(head / size_t(n_share) * dim);
-        shared.insert(shared.end(), own, own + ptrdiff_t(dim));
+/// `frame` of the keys' tensor for the cache's heads, of which `n_share` read the same one.
+HostFrame shared_frame(const KeyFrame& frame, int n_head, int n_share) {
+    const HostFrame own = read_frame(frame);
+    const size_t dim = size_t(frame.offset->ne[0]);
+    HostFrame shared;
+    for (int head = 0; head < n_head; ++head) {
+        const auto first = ptrdiff_t(size_t(head / n_share) * dim);
+        const auto append = [&](const std::vector<float>& from, std::vector<float>& to) {
+            to.insert(to.end(), from.begin() + first, from.begin() + first + ptrdiff_t(dim));
+        };
+        append(own.offset, shared.offset);
+        append(own.scale, shared.scale);
     }
     return shared;
+}
+
+/// The frame of the keys that moves_to() found, of some 4,096 of each head.
+HostFrame measured_frame(ggml_tensor* k, const RowMoves& moves, const LayerCache& cache, ggml_gallocr_t allocator) {
+    HostFrame frame;
+    auto first = moves.head.begin();
+    for (int head = 0; head < cache.n_head(); ++head) {
+        const auto end = std::upper_bound(first, moves.head.end(), head);
+        const size_t step = size_t(end - first) / 4096 + 1;
+        std::vector<int32_t> sample;
+        for (auto i = size_t(first - moves.head.begin()); i < size_t(end - moves.head.begin()); i += step) {
+            sample.push_back(moves.from[i]);
+        }
+        first = end;
+        Graph graph(cache.device(), allocator, 8);
+        ggml_tensor* rows = graph.input(GGML_TYPE_I32, {int64_t(sample.size())}, sample.data());
+        ggml_tensor* keys = ggml_get_rows(graph.ctx(), flat_rows(graph.ctx(), k), rows);
+        graph.output(keys);
+        graph.run();
+        std::vector<float> host(size_t(ggml_nelements(keys)));
+        graph.read(keys, host.data());
+        add_frame_of(host, int(k->ne[0]), frame);
+    }
+    return frame;
 }
 
 }  // namespace
 
 void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vector<int>> rows, LayerCache& cache,
                ggml_gallocr_t allocator) {
+    const KvTensors& target = cache.tensors();
     const int n_head_kv = int(kv.k->ne[1] * kv.k->ne[2] / head_rows);
     const int n_share = cache.n_head() / n_head_kv;  // cached heads that read one head of kv
-    const auto moves_of = [&](int first, int end) {
-        RowMoves moves;
-        for (int head = first; head < end; ++head) {
-            for (size_t entry = 0; entry < rows[size_t(head)].size(); ++entry) {
-                moves.from.push_back(int32_t(head / n_share * head_rows + rows[size_t(head)][entry]));
-                moves.to.push_back(cache.row(head, int(entry)));
-            }
-        }
-        return moves;
-    };
-    const KvTensors& target = cache.tensors();
-    const RowMoves all = moves_of(0, cache.n_head());
-    if (kv.k_offset) cache.set_offset(shared_offset(kv, n_share));
-    if (kv.k_offset || !target.k_offset) {
-        return copy_rows(all, {{kv.k, target.k}, {kv.v, target.v}}, cache.device(), allocator);
+    const RowMoves moves = moves_to(cache, rows, head_rows, n_share);
+    if (moves.from.empty()) return;
+    if (target.frame) {
+        write_frame(kv.frame ? shared_frame(kv.frame, cache.n_head(), n_share)
+                             : measured_frame(kv.k, moves, cache, allocator),
+                    target.frame);
     }
-    copy_rows(all, {{kv.v, target.v}}, cache.device(), allocator);
-    const ggml_context_ptr views(ggml_init({size_t(cache.n_head()) * ggml_tensor_overhead(), nullptr, true}));
-    for (int head = 0; head < cache.n_head(); ++head) {
-        copy_rows(moves_of(head, head + 1), {{kv.k, target.k, head_offset(views.get(), target.k_offset, head)}},
-                  cache.device(), allocator);
+    const bool frame_keys = target.frame && !kv.frame;
+    const size_t piece = 8192;  // of float32 rows in between
+    for (size_t first = 0; first < moves.from.size(); first += piece) {
+        const int64_t n = int64_t(std::min(piece, moves.from.size() - first));
+        Graph graph(cache.device(), allocator, 24);
+        ggml_context* ctx = graph.ctx();
+        ggml_tensor* from = graph.input(GGML_TYPE_I32, {n}, moves.from.data() + first);
+        ggml_tensor* to = graph.input(GGML_TYPE_I64, {n}, moves.to.data() + first);
+        ggml_tensor* k = ggml_get_rows(ctx, flat_rows(ctx, kv.k), from);
+        ggml_tensor* v = ggml_get_rows(ctx, flat_rows(ctx, kv.v), from);
+        if (frame_keys) {
+            ggml_tensor* head = graph.input(GGML_TYPE_I32, {n}, moves.head.data() + first);
+            k = build_framed(
+                ctx, k, {ggml_get_rows(ctx, target.frame.offset, head), ggml_get_rows(ctx, target.frame.scale, head)});
+        }
+        graph.compute(ggml_set_rows(ctx, flat_rows(ctx, target.k), k, to));
+        graph.compute(ggml_set_rows(ctx, flat_rows(ctx, target.v), v, to));
+        graph.run();
     }
 }
 
 uint64_t cache_bytes(KvTypes types, int head_dim, int n_head, int64_t n_entry) {
     const uint64_t rows = (ggml_row_size(types.k, head_dim) + ggml_row_size(types.v, head_dim)) * uint64_t(n_entry);
-    return rows + (needs_offset(kernel_type(types.k)) ? uint64_t(n_head) * uint64_t(head_dim) * sizeof(float) : 0);
+    return rows + (has_frame(kernel_type(types.k)) ? 2 * uint64_t(n_head) * uint64_t(head_dim) * sizeof(float) : 0);
 }
 
 int cache_capacity(const Device& device, int n_entry, int n_predict) {

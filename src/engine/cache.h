@@ -8,6 +8,7 @@
 
 #include "engine/cache_state.h"
 #include "engine/graph.h"
+#include "engine/key_frame.h"
 #include "kernels/cache_attention.h"
 #include "kernels/prefill_attention.h"
 #include "methods/carry_out.h"
@@ -18,7 +19,7 @@ namespace fastkv {
 struct KvTensors {
     ggml_tensor* k = nullptr;  // [head_dim, rows, heads], rotated; [head_dim, rows of all heads, 1] where heads differ
     ggml_tensor* v = nullptr;  // the same; nullptr where only keys are wanted
-    ggml_tensor* k_offset = nullptr;  // [head_dim, heads] of keys in q4_0: what every key of a head is stored without
+    KeyFrame frame;            // of k
 };
 
 /// The types of cached keys and values.
@@ -58,7 +59,8 @@ class LayerCache {
     int n_head() const { return int(heads_.size()); }
     /// Of all tensors, whatever their device rounds up to.
     uint64_t bytes() const {
-        return ggml_nbytes(kv_.k) + ggml_nbytes(kv_.v) + (kv_.k_offset ? ggml_nbytes(kv_.k_offset) : 0);
+        return ggml_nbytes(kv_.k) + ggml_nbytes(kv_.v) +
+               (kv_.frame ? ggml_nbytes(kv_.frame.offset) + ggml_nbytes(kv_.frame.scale) : 0);
     }
     KvTypes types() const { return types_; }
 
@@ -102,10 +104,6 @@ class LayerCache {
     /// Drops entries by the rule of remove_entries() (methods/eviction.h): one list for each head, or one for all.
     void remove(std::span<const std::vector<int>> entries);
 
-    /// Sets what keys are stored without, on the host float32 [n_head][head_dim]; there are none yet. Empty: nothing.
-    void set_offset(std::span<const float> offset);
-    std::vector<float> offset() const;
-
     /// Copies the rows of one head's first entries to the host: K as float32 [n][head_dim].
     void read_keys(int head, int n, float* keys) const;
 
@@ -130,8 +128,8 @@ class LayerCache {
 };
 
 /// Copies rows [cached heads][own count] of a layer's K and V to the first entries of `cache`, on its device. The heads
-/// of `kv` are `head_rows` flat rows apart; cached heads of one group read the same one. Where the cache stores keys
-/// without an offset and `kv` does not, it becomes the mean of each head's keys.
+/// of `kv` are `head_rows` flat rows apart; cached heads of one group read the same one. Where the cache stores keys in
+/// a frame and `kv` does not, it becomes that of each head's keys.
 void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vector<int>> rows, LayerCache& cache,
                ggml_gallocr_t allocator);
 

@@ -15,15 +15,14 @@ inline kernels::KvType kernel_type(CacheType type) {
     switch (type) {
         case CacheType::f32: return kernels::KvType::f32;
         case CacheType::q8_0: return kernels::KvType::q8_0;
+        case CacheType::q5_0: return kernels::KvType::q5_0;
         case CacheType::q4_0: return kernels::KvType::q4_0;
         default: return kernels::KvType::f16;
     }
 }
 
-/// Whether keys of this type are stored without their head's mean. Softmax does not see what all keys have in common,
-/// and the 16 steps of q4_0 are then spent on what tells them apart: a model with large biases, as Qwen2, loses half of
-/// what it finds otherwise (docs/methods.md).
-inline bool needs_offset(kernels::KvType type) { return type == kernels::KvType::q4_0; }
+/// Whether keys of this type are stored in a frame (engine/key_frame.h).
+inline bool has_frame(kernels::KvType type) { return type != kernels::KvType::f32 && type != kernels::KvType::f16; }
 
 /// What a cache holds, on the host, without the room between and behind the heads.
 struct CacheState {
@@ -31,7 +30,8 @@ struct CacheState {
     std::vector<std::vector<int>> positions;  // [n_head][entries], or one list for all heads
     std::vector<std::byte> k;                 // the rows of all heads, one after another, as they are stored
     std::vector<std::byte> v;
-    std::vector<float> k_offset;  // [n_head][head_dim] that the keys are stored without; empty where they are not
+    std::vector<float> k_offset;  // [n_head][head_dim] of the keys' frame, or empty
+    std::vector<float> k_scale;   // the same
 
     const std::vector<int>& positions_of(int head) const { return positions[positions.size() == 1 ? 0 : size_t(head)]; }
     /// Entries of all heads together.

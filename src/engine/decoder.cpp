@@ -42,7 +42,7 @@ void Decoder::build(Segment& segment, std::span<Sequence* const> sequences) {
     int n_nodes = 16;
     for (int layer = segment.first_layer; layer < segment.end_layer; ++layer) {
         n_nodes += 48;
-        for (const Sequence* sequence : sequences) n_nodes += 24 + 12 * int(sequence->inputs(layer).groups.size());
+        for (const Sequence* sequence : sequences) n_nodes += 32 + 12 * int(sequence->inputs(layer).groups.size());
     }
     segment.graph = std::make_unique<Graph>(*segment.device, segment.allocator.get(), n_nodes);
     Graph& graph = *segment.graph;

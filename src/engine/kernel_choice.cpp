@@ -37,6 +37,7 @@ ggml_type ggml_type_of(CacheType type) {
     switch (type) {
         case CacheType::f32: return GGML_TYPE_F32;
         case CacheType::q8_0: return GGML_TYPE_Q8_0;
+        case CacheType::q5_0: return GGML_TYPE_Q5_0;
         case CacheType::q4_0: return GGML_TYPE_Q4_0;
         default: return GGML_TYPE_F16;
     }

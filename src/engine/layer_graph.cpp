@@ -181,16 +181,15 @@ ggml_tensor* rows_from(Graph& graph, ggml_tensor* x, int64_t first, int64_t coun
 }
 
 /// x [head_dim, heads, rows] into flat rows of `target`: kv_rows [cached heads · rows]. Each head is repeated for the
-/// query heads of its group where those are cached, and stored without `offset` [head_dim, cached heads], if there is
-/// one.
+/// query heads of its group where those are cached, and stored in the `frame` of the cached heads, if there is one.
 ggml_tensor* write_rows(Graph& graph, ggml_tensor* x, ggml_tensor* kv_rows, ggml_tensor* target,
-                        ggml_tensor* offset = nullptr) {
+                        const KeyFrame& frame = {}) {
     ggml_context* ctx = graph.ctx();
     const int64_t heads = x->ne[1], rows = x->ne[2], n_repeat = kv_rows->ne[0] / (heads * rows);
     if (n_repeat > 1) {
         x = ggml_repeat_4d(ctx, ggml_reshape_4d(ctx, x, x->ne[0], 1, heads, rows), x->ne[0], n_repeat, heads, rows);
     }
-    if (offset) x = ggml_sub(ctx, ggml_reshape_3d(ctx, x, x->ne[0], n_repeat * heads, rows), offset);
+    x = build_framed(ctx, ggml_reshape_3d(ctx, x, x->ne[0], n_repeat * heads, rows), frame);
     x = ggml_reshape_2d(ctx, x, x->ne[0], n_repeat * heads * rows);
     return ggml_set_rows(ctx, flat_rows(ctx, target), x, kv_rows);
 }
@@ -225,7 +224,7 @@ std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer
     for (const KvTarget& target : targets) {
         const int64_t first = share * int64_t(written.size());
         KvTensors own = target.kv;
-        own.k = write_rows(graph, rows_from(graph, k, first, share), target.kv_rows, target.kv.k, target.kv.k_offset);
+        own.k = write_rows(graph, rows_from(graph, k, first, share), target.kv_rows, target.kv.k, target.kv.frame);
         if (values) own.v = write_rows(graph, rows_from(graph, v, first, share), target.kv_rows, target.kv.v);
         written.push_back(own);
     }
@@ -234,7 +233,7 @@ std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer
 
 ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_tensor* keys, ggml_tensor* shift,
                                ggml_tensor* kv_rows, const KvTensors& kv) {
-    return write_rows(graph, build_rope(graph, layer, keys, shift), kv_rows, kv.k, kv.k_offset);
+    return write_rows(graph, build_rope(graph, layer, keys, shift), kv_rows, kv.k, kv.frame);
 }
 
 ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,

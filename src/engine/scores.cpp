@@ -47,7 +47,8 @@ ggml_tensor* chunk_queries(Graph& graph, const ScoredLayer& at, const Chunk& chu
     ggml_tensor* x = ggml_view_2d(graph.ctx(), at.stream, at.stream->ne[0], chunk.n_query(), at.stream->nb[1],
                                   size_t(chunk.first - at.first_stream_row) * at.stream->nb[1]);
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, {chunk.n_query()}, at.positions.data() + chunk.first);
-    return build_queries(graph, at.layer, x, positions);  // [head_dim, n_head, n_query]
+    ggml_tensor* q = build_queries(graph, at.layer, x, positions);  // [head_dim, n_head, n_query]
+    return build_framed_queries(graph.ctx(), q, at.kv.frame);
 }
 
 /// What the kernel is told about a chunk, whose queries are the last of its keys.

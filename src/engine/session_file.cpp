@@ -21,7 +21,7 @@ static_assert(std::endian::native == std::endian::little, "files are little-endi
 constexpr char magic[8] = {'f', 'a', 's', 't', 'k', 'v', 'S', '\n'};
 
 // To be raised with every change of what follows the preamble, and of what a method's state means.
-constexpr uint32_t format = 2;
+constexpr uint32_t format = 3;
 
 struct Preamble {
     char magic[8];
@@ -58,7 +58,7 @@ void visit_session(Archive& archive, State& s) {
 
 template <class Archive, class Layer>
 void visit_layer(Archive& archive, Layer& l) {
-    archive(l.cache.n_head, l.cache.positions, l.cache.k, l.cache.v, l.cache.k_offset, l.sink_keys);
+    archive(l.cache.n_head, l.cache.positions, l.cache.k, l.cache.v, l.cache.k_offset, l.cache.k_scale, l.sink_keys);
     archive(l.report.rows, l.report.cached, l.report.n_head_cached, l.report.kept, l.report.propagated);
 }
 

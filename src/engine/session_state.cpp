@@ -11,9 +11,7 @@ namespace fastkv {
 namespace {
 
 /// Of a cached row. Not asked of ggml, which ends the program where a file names a type that the heads do not fit.
-size_t row_bytes(CacheType type, int head_dim) {
-    return kernels::kv_row_size(kernel_type(type), head_dim);
-}
+size_t row_bytes(CacheType type, int head_dim) { return kernels::kv_row_size(kernel_type(type), head_dim); }
 
 bool all_within(const std::vector<int>& values, int end) {
     return std::all_of(values.begin(), values.end(), [&](int value) { return value >= 0 && value < end; });
@@ -48,8 +46,9 @@ bool cache_fits(const LayerState& layer, const SessionState& s, const HyperParam
         if (positions.size() > size_t(s.n_past)) return false;
     }
     const size_t n_entry = size_t(cache.n_entry());
-    const size_t n_offset = needs_offset(kernel_type(s.type_k)) ? size_t(cache.n_head) * size_t(hp.head_dim) : 0;
-    return cache.k_offset.size() == n_offset && cache.k.size() == n_entry * row_bytes(s.type_k, hp.head_dim) &&
+    const size_t n_frame = has_frame(kernel_type(s.type_k)) ? size_t(cache.n_head) * size_t(hp.head_dim) : 0;
+    return cache.k_offset.size() == n_frame && cache.k_scale.size() == n_frame &&
+           cache.k.size() == n_entry * row_bytes(s.type_k, hp.head_dim) &&
            cache.v.size() == n_entry * row_bytes(s.type_v, hp.head_dim);
 }
 

@@ -20,7 +20,7 @@ class TurnAttention {
     Attend of(int n_back, int count);
 
     /// Nodes that it adds to a graph.
-    int n_nodes() const { return 8 * int(groups_.size()); }
+    int n_nodes() const { return 16 * int(groups_.size()); }
 
   private:
     struct Group {

@@ -234,6 +234,7 @@ Score score_for(KvType type, int group) {
         case KvType::f32: return score_of_group<float>(group);
         case KvType::f16: return score_of_group<hwy::float16_t>(group);
         case KvType::q8_0: return score_of_group<Q8Block>(group);
+        case KvType::q5_0: return score_of_group<Q5Block>(group);
         case KvType::q4_0: break;
     }
     return score_of_group<Q4Block>(group);
@@ -244,6 +245,7 @@ AddWeighted add_weighted_for(KvType type, int group) {
         case KvType::f32: return add_weighted_of_group<float>(group);
         case KvType::f16: return add_weighted_of_group<hwy::float16_t>(group);
         case KvType::q8_0: return add_weighted_of_group<Q8Block>(group);
+        case KvType::q5_0: return add_weighted_of_group<Q5Block>(group);
         case KvType::q4_0: break;
     }
     return add_weighted_of_group<Q4Block>(group);
@@ -277,6 +279,9 @@ Work begin_work(const CacheQuery& query, int first, int last) {
     for (int h = first; h < last; ++h) {
         convert_row(query.q + h * query.head_dim, query.head_dim, query.scale * log2_e, GemmType::f32, q + h * dim,
                     dim);
+        if (!query.k_scale) continue;
+        const float* k_scale = query.k_scale + h / (query.n_head / query.n_head_kv) * query.head_dim;
+        for (int i = 0; i < query.head_dim; ++i) q[h * dim + i] *= k_scale[i];
     }
     return {&query, &scratch, dim, widen};
 }

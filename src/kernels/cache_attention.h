@@ -27,6 +27,7 @@ struct CacheQuery {
     const float* q = nullptr;  ///< [n_head][head_dim], rotated
     KvRows k;
     KvRows v;
+    const float* k_scale = nullptr;  ///< [n_head_kv][head_dim]: keys are the stored ones times this; nullptr: as stored
     const CacheHead* heads = nullptr;  ///< [n_head_kv]; of different lengths, the query's own entry in each
     int query_position = 0;
     int n_head = 0;

@@ -5,13 +5,14 @@
 
 namespace fastkv::kernels {
 
-/// Type of the stored K and V rows. q8_0 and q4_0 are ggml's: blocks of 32 values, a float16 scale and 32 integers
-/// each.
-enum class KvType { f32, f16, q8_0, q4_0 };
+/// Type of the stored K and V rows. The last three are ggml's: blocks of 32 values, a float16 scale and 32 integers of
+/// 8, 5 or 4 bits each.
+enum class KvType { f32, f16, q8_0, q5_0, q4_0 };
 
 /// Values of a quantised block, and its bytes. Rows of these types are whole blocks.
 constexpr int kv_block_values = 32;
 constexpr size_t q8_0_bytes = 2 + kv_block_values;
+constexpr size_t q5_0_bytes = 2 + kv_block_values / 8 + kv_block_values / 2;
 constexpr size_t q4_0_bytes = 2 + kv_block_values / 2;
 
 /// Bytes of a row of `head_dim` values; of a quantised type a multiple of 32 values.
@@ -21,6 +22,7 @@ inline size_t kv_row_size(KvType type, int head_dim) {
         case KvType::f32: return n * 4;
         case KvType::f16: return n * 2;
         case KvType::q8_0: return n / kv_block_values * q8_0_bytes;
+        case KvType::q5_0: return n / kv_block_values * q5_0_bytes;
         case KvType::q4_0: break;
     }
     return n / kv_block_values * q4_0_bytes;

@@ -116,6 +116,10 @@ void convert_q8_0(const void* source, int n, GemmType type, void* target, int n_
     convert_any(static_cast<const Q8Block*>(source), n, 1.0F, type, target, n_padded);
 }
 
+void convert_q5_0(const void* source, int n, GemmType type, void* target, int n_padded) {
+    convert_any(static_cast<const Q5Block*>(source), n, 1.0F, type, target, n_padded);
+}
+
 void convert_q4_0(const void* source, int n, GemmType type, void* target, int n_padded) {
     convert_any(static_cast<const Q4Block*>(source), n, 1.0F, type, target, n_padded);
 }
@@ -290,6 +294,7 @@ namespace fastkv::kernels {
 HWY_EXPORT(convert_f32);
 HWY_EXPORT(convert_f16);
 HWY_EXPORT(convert_q8_0);
+HWY_EXPORT(convert_q5_0);
 HWY_EXPORT(convert_q4_0);
 HWY_EXPORT(normalize_any);
 HWY_EXPORT(gate_any);
@@ -314,6 +319,7 @@ void convert_kv_row(const void* source, KvType source_type, int n, GemmType type
         case KvType::f32: return convert_row(static_cast<const float*>(source), n, 1.0F, type, target, n_padded);
         case KvType::f16: return HWY_DYNAMIC_DISPATCH(convert_f16)(source, n, type, target, n_padded);
         case KvType::q8_0: return HWY_DYNAMIC_DISPATCH(convert_q8_0)(source, n, type, target, n_padded);
+        case KvType::q5_0: return HWY_DYNAMIC_DISPATCH(convert_q5_0)(source, n, type, target, n_padded);
         case KvType::q4_0: return HWY_DYNAMIC_DISPATCH(convert_q4_0)(source, n, type, target, n_padded);
     }
 }
