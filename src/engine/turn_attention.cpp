@@ -6,7 +6,7 @@ namespace fastkv {
 
 TurnAttention::TurnAttention(const HyperParams& hparams, const KernelChoice& choice, const LayerCache& cache,
                              ggml_gallocr_t allocator)
-    : views_(ggml_init({size_t(2 * cache.n_head()) * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true})),
+    : views_(ggml_init({size_t(4 * cache.n_head()) * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true})),
       n_head_(hparams.n_head),
       n_head_cached_(cache.n_head()) {
     const bool together = cache.is_even() && (hparams.sliding_window == 0 || cache.shares_positions());
