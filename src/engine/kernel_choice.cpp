@@ -50,7 +50,7 @@ bool fit_blocks(const HyperParams& hparams) { return hparams.head_dim % kernels:
 CacheTypes resolved_types(CacheTypes given, const MethodEntry& method, const ModelParams& model,
                           const HyperParams& hparams) {
     CacheTypes types{CacheType::f16, CacheType::f16};
-    // ggml's attention on other devices takes keys and values of one type only
+    // what blocks cost on other devices has not been measured
     const bool on_cpu = model.n_gpu_layers == 0;
     const bool small = method.counts_on_blocks && method.counts_on_blocks(hparams) && fit_blocks(hparams) && on_cpu;
     if (small) types = {CacheType::q4_0, CacheType::q4_0};
