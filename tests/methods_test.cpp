@@ -129,10 +129,10 @@ TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
     const MethodParams p = resolve(fastkv_params(), qwen2);
     EXPECT_EQ(p.tsp_layer, 7);
     EXPECT_EQ(p.tsp_rate, 0.2);
-    EXPECT_EQ(p.retain_rate, 0.17);
+    EXPECT_EQ(p.retain_rate, 0.118);
     EXPECT_EQ(p.window, 64);
     EXPECT_EQ(p.kernel, MethodParams::kernel_auto);
-    EXPECT_EQ(p.min_budget, 170);
+    EXPECT_EQ(p.min_budget, 115);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).tsp_rate, 0.5);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).min_budget, 0);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).window, 32);  // a budget of one's own may be small

@@ -135,16 +135,16 @@ TEST_F(Sessions, CachesAreStoredAsTheMethodsDefaultsCountOn) {
     const uint64_t half = bytes(model, "fastkv", CacheType::f16);
     const HyperParams& hp = model.hparams();
     const uint64_t frames = uint64_t(hp.n_layer * hp.n_head_kv * hp.head_dim) * 2 * sizeof(float);
-    // 18 bytes for 32 keys or values
-    EXPECT_EQ((bytes(model, "fastkv", CacheType::automatic) - frames) * 128, half * (18 + 18));
+    // 34 and 18 bytes for 32 keys and values
+    EXPECT_EQ((bytes(model, "fastkv", CacheType::automatic) - frames) * 128, half * (34 + 18));
     EXPECT_EQ(bytes(model, "snapkv", CacheType::automatic), bytes(model, "snapkv", CacheType::f16));
     const Model narrow = load(test::write_tiny_model({.arch = "qwen2"}), Compute::automatic);  // heads of 16 values
     EXPECT_EQ(bytes(narrow, "fastkv", CacheType::automatic), bytes(narrow, "fastkv", CacheType::f16));
     const MethodParams fastkv_method;
     EXPECT_EQ(resolve_cache_types({}, fastkv_method, model_), (CacheTypes{CacheType::f32, CacheType::f32}));
-    EXPECT_EQ(resolve_cache_types({}, fastkv_method, model), (CacheTypes{CacheType::q4_0, CacheType::q4_0}));
+    EXPECT_EQ(resolve_cache_types({}, fastkv_method, model), (CacheTypes{CacheType::q8_0, CacheType::q4_0}));
     EXPECT_EQ(resolve_cache_types({.v = CacheType::f16}, fastkv_method, model),
-              (CacheTypes{CacheType::q4_0, CacheType::f16}));
+              (CacheTypes{CacheType::q8_0, CacheType::f16}));
 }
 
 TEST_F(Sessions, ShortPromptsKeepEverything) {

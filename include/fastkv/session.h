@@ -67,9 +67,9 @@ struct CacheTypes {
     bool operator==(const CacheTypes&) const = default;
 };
 
-/// `given`, with what CacheType::automatic stands for: float32 with Compute::f32; q4_0 where the method's defaults for
-/// the model's architecture count on it (fastkv on qwen2) and all layers are on the CPU; else float16. Throws
-/// Error(usage) for an unknown method.
+/// `given`, with what CacheType::automatic stands for: float32 with Compute::f32; keys in q8_0 and values in q4_0 where
+/// the method's defaults for the model's architecture count on it (fastkv on qwen2) and all layers are on the CPU; else
+/// float16. Throws Error(usage) for an unknown method.
 CacheTypes resolve_cache_types(CacheTypes given, const MethodParams& method, const Model& model);
 
 /// Takes the logits [rows][n_vocab] of consecutive prompt tokens, of which the first has position `first`.

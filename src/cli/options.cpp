@@ -67,7 +67,7 @@ void add_model_options_but_threads(CLI::App& app, ModelOptions& options) {
              "arithmetic; int8 reads prompts faster, a little less exactly; f32 is to verify (default auto)",
              [&](const std::string& text) { options.params.compute = choose(computes, "--compute", text); });
     add_text(app, "--cache-type-k", join_names(cache_types, "|"),
-             "how keys are cached (default auto: f16; fastkv on qwen2: q4_0)",
+             "how keys are cached (default auto: f16; fastkv on qwen2: q8_0)",
              [&](const std::string& text) { options.cache_type_k = choose(cache_types, "-ctk", text); });
     add_text(app, "--cache-type-v", join_names(cache_types, "|"),
              "how values are cached (default auto: f16; fastkv on qwen2: q4_0)",

@@ -53,7 +53,7 @@ CacheTypes resolved_types(CacheTypes given, const MethodEntry& method, const Mod
     // what blocks cost on other devices has not been measured
     const bool on_cpu = model.n_gpu_layers == 0;
     const bool small = method.counts_on_blocks && method.counts_on_blocks(hparams) && fit_blocks(hparams) && on_cpu;
-    if (small) types = {CacheType::q4_0, CacheType::q4_0};
+    if (small) types = {CacheType::q8_0, CacheType::q4_0};
     if (model.compute == Compute::f32) types = {CacheType::f32, CacheType::f32};
     if (given.k != CacheType::automatic) types.k = given.k;
     if (given.v != CacheType::automatic) types.v = given.v;

@@ -28,8 +28,8 @@ void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams
     }
     if (resolved.budget) return;
     if (!resolved.retain_rate) {
-        resolved.retain_rate = std::min(0.17, resolved.tsp_rate.value_or(1));  // in q4_0 5 % of float16's bytes
-        if (!resolved.min_budget) resolved.min_budget = 170;
+        resolved.retain_rate = std::min(0.118, resolved.tsp_rate.value_or(1));  // in blocks 5 % of float16's bytes
+        if (!resolved.min_budget) resolved.min_budget = 115;
     }
 }
 

@@ -23,8 +23,8 @@ struct MethodEntry {
     std::unique_ptr<Eviction> (*eviction)(const MethodParams& params, const HyperParams& hparams, int layer,
                                           int n_prompt) = nullptr;
 
-    /// Whether the defaults for this model count on keys and values of 4 bits, of which three and a half times as many
-    /// take the bytes of float16 ones; nullptr where they never do.
+    /// Whether the defaults for this model count on keys of 8 bits and values of 4, of which two and a half times as
+    /// many take the bytes of float16 ones; nullptr where they never do.
     bool (*counts_on_blocks)(const HyperParams& hparams) = nullptr;
 };
 
