@@ -27,7 +27,7 @@ constexpr double rounding = 5e-4;  // of shares, which are whole tokens
 const std::vector<tune::Dimension> default_dimensions = {
     {"kernel", {"7", "15", "21", "31", "auto"}},
     {"tsp_rate", {"0.05", "0.1", "0.15", "0.2"}},
-    {"retain_rate", {"0.03", "0.05", "0.1", "0.12"}},
+    {"retain_rate", {"0.03", "0.05", "0.1", "0.118"}},
     {"tsp_score_layers", {"1", "2", "4"}},
     {"window", {"8", "16", "32", "64"}},
 };

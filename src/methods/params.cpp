@@ -65,7 +65,7 @@ const Group param_table[] = {
     {"Method (rates are the shares that are kept)",
      {
          {"retain_rate", "R", &P::retain_rate,
-          "share of the prompt that each layer caches (default 0.1; fastkv on qwen2: 0.12)"},
+          "share of the prompt that each layer caches (default 0.1; fastkv on qwen2: 0.118)"},
          {"tsp_rate", "R", &P::tsp_rate, "share of the prompt that goes on past the TSP layer (default 0.2)"},
          {"tsp_layer",
           "N|off",
@@ -83,7 +83,7 @@ const Group param_table[] = {
          {"pooling", "", &P::pooling, "how they are pooled (default max)"},
          {"budget", "N", &P::budget, "tokens that each layer caches, instead of --retain-rate"},
          {"min_budget", "N", &P::min_budget,
-          "with --retain-rate: at least N tokens are cached, and go on (default 0; fastkv on qwen2: 120)"},
+          "with --retain-rate: at least N tokens are cached, and go on (default 0; fastkv on qwen2: 115)"},
          {"tsp_len", "N", &P::tsp_len, "with --budget: tokens that go on, instead of --tsp-rate (default 2048)"},
      }},
     {"Variants of fastkv, snapkv and h2o",
