@@ -178,10 +178,11 @@ class DeviceVariants : public ::testing::TestWithParam<test::Variant> {
         if (!RemoteDevice::available) GTEST_SKIP() << "this ggml is built without its RPC device";
     }
 
-    /// How far logits may be apart: blocks are read in different ways, ggml rounds the query too.
-    static double bound_of(CacheType type) {
+    /// How far logits may be apart: blocks are read in different ways, ggml rounds the query too, and what is evicted
+    /// by their weights differs where it is a near thing.
+    static double bound_of(CacheType type, const MethodParams& method) {
         switch (type) {
-            case CacheType::q8_0: return 0.6;
+            case CacheType::q8_0: return method.h2o_decode == H2oDecode::evict ? 0.6 : 0.3;
             case CacheType::q5_0: return 1;
             case CacheType::q4_0: return 1.5;
             default: return 5e-3;
@@ -202,7 +203,7 @@ class DeviceVariants : public ::testing::TestWithParam<test::Variant> {
         b.prefill(tokens);
         EXPECT_EQ(test::overlap(a, b), 1);
         for (Token token = 10; token < 30; ++token) {
-            ASSERT_LT(test::largest_difference(a.logits(), b.logits()), bound_of(session.cache_type_k))
+            ASSERT_LT(test::largest_difference(a.logits(), b.logits()), bound_of(session.cache_type_k, method))
                 << "before token " << token;
             a.decode(token);
             b.decode(token);

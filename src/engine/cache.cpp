@@ -1,7 +1,6 @@
 #include "engine/cache.h"
 
 #include <algorithm>
-#include <initializer_list>
 #include <numeric>
 
 #include "methods/eviction.h"
@@ -9,6 +8,16 @@
 namespace fastkv {
 
 namespace {
+
+kernels::KvType kernel_type(ggml_type type) {
+    switch (type) {
+        case GGML_TYPE_F32: return kernels::KvType::f32;
+        case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
+        case GGML_TYPE_Q5_0: return kernels::KvType::q5_0;
+        case GGML_TYPE_Q4_0: return kernels::KvType::q4_0;
+        default: return kernels::KvType::f16;
+    }
+}
 
 /// [cached heads]
 std::vector<int> capacity_for(const Device& device, const CacheState& state, int n_predict) {
@@ -28,16 +37,6 @@ ggml_tensor* rows_view(ggml_context* ctx, ggml_tensor* tensor, int64_t first, in
 
 }  // namespace
 
-kernels::KvType kernel_type(ggml_type type) {
-    switch (type) {
-        case GGML_TYPE_F32: return kernels::KvType::f32;
-        case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
-        case GGML_TYPE_Q5_0: return kernels::KvType::q5_0;
-        case GGML_TYPE_Q4_0: return kernels::KvType::q4_0;
-        default: return kernels::KvType::f16;
-    }
-}
-
 kernels::KvView kv_view(const ggml_tensor* tensor) {
     return {tensor->data, kernel_type(tensor->type), tensor->nb[1], tensor->nb[2]};
 }
@@ -56,7 +55,7 @@ LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, std::s
 LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, const CacheState& state, int n_predict)
     : LayerCache(device, types, head_dim, capacity_for(device, state, n_predict)) {
     set_filled(state.positions);
-    if (kv_.frame) write_frame({state.k_offset, state.k_scale}, kv_.frame);
+    if (kv_.frame) write_frame(state.frame, kv_.frame);
     for (auto [tensor, rows] : {std::pair{kv_.k, state.k.data()}, std::pair{kv_.v, state.v.data()}}) {
         for (int head = 0; head < n_head(); ++head) {
             const size_t bytes = size_t(n_entry(head)) * tensor->nb[1];
@@ -67,13 +66,7 @@ LayerCache::LayerCache(const Device& device, KvTypes types, int head_dim, const 
 }
 
 CacheState LayerCache::state() const {
-    HostFrame frame = read_frame(kv_.frame);
-    CacheState state{.n_head = n_head(),
-                     .positions = {},
-                     .k = {},
-                     .v = {},
-                     .k_offset = std::move(frame.offset),
-                     .k_scale = std::move(frame.scale)};
+    CacheState state{.n_head = n_head(), .positions = {}, .k = {}, .v = {}, .frame = read_frame(kv_.frame)};
     for (int head = 0; head < (shares_positions_ ? 1 : n_head()); ++head) {
         state.positions.emplace_back(positions(head).begin(), positions(head).end());
     }
@@ -296,21 +289,19 @@ HostFrame shared_frame(const KeyFrame& frame, int n_head, int n_share) {
     return shared;
 }
 
-/// The frame of the keys that moves_to() found, of some 4,096 of each head.
-HostFrame measured_frame(ggml_tensor* k, const RowMoves& moves, const LayerCache& cache, ggml_gallocr_t allocator) {
+/// The frame of the keys that become the cached heads' `rows`, of some 4,096 of each head.
+HostFrame measured_frame(ggml_tensor* k, std::span<const std::vector<int>> rows, const RowMoves& moves,
+                         const Device& device, ggml_gallocr_t allocator) {
     HostFrame frame;
-    auto first = moves.head.begin();
-    for (int head = 0; head < cache.n_head(); ++head) {
-        const auto end = std::upper_bound(first, moves.head.end(), head);
-        const size_t step = size_t(end - first) / 4096 + 1;
+    size_t first = 0;  // move of the head
+    for (const std::vector<int>& own : rows) {
+        const size_t step = own.size() / 4096 + 1;
         std::vector<int32_t> sample;
-        for (auto i = size_t(first - moves.head.begin()); i < size_t(end - moves.head.begin()); i += step) {
-            sample.push_back(moves.from[i]);
-        }
-        first = end;
-        Graph graph(cache.device(), allocator, 8);
-        ggml_tensor* rows = graph.input(GGML_TYPE_I32, {int64_t(sample.size())}, sample.data());
-        ggml_tensor* keys = ggml_get_rows(graph.ctx(), flat_rows(graph.ctx(), k), rows);
+        for (size_t entry = 0; entry < own.size(); entry += step) sample.push_back(moves.from[first + entry]);
+        first += own.size();
+        Graph graph(device, allocator, 8);
+        ggml_tensor* from = graph.input(GGML_TYPE_I32, {int64_t(sample.size())}, sample.data());
+        ggml_tensor* keys = ggml_get_rows(graph.ctx(), flat_rows(graph.ctx(), k), from);
         graph.output(keys);
         graph.run();
         std::vector<float> host(size_t(ggml_nelements(keys)));
@@ -331,7 +322,7 @@ void copy_rows(const KvTensors& kv, int64_t head_rows, std::span<const std::vect
     if (moves.from.empty()) return;
     if (target.frame) {
         write_frame(kv.frame ? shared_frame(kv.frame, cache.n_head(), n_share)
-                             : measured_frame(kv.k, moves, cache, allocator),
+                             : measured_frame(kv.k, rows, moves, cache.device(), allocator),
                     target.frame);
     }
     const bool frame_keys = target.frame && !kv.frame;

@@ -29,9 +29,6 @@ struct KvTypes {
     bool operator==(const KvTypes&) const = default;
 };
 
-/// How the kernels read this type of stored rows.
-kernels::KvType kernel_type(ggml_type type);
-
 /// How the kernels see K or V that lie in host memory.
 kernels::KvView kv_view(const ggml_tensor* tensor);
 

@@ -22,7 +22,13 @@ inline kernels::KvType kernel_type(CacheType type) {
 }
 
 /// Whether keys of this type are stored in a frame (engine/key_frame.h).
-inline bool has_frame(kernels::KvType type) { return type != kernels::KvType::f32 && type != kernels::KvType::f16; }
+inline bool has_frame(kernels::KvType type) { return kernels::is_quantized(type); }
+
+/// The frame of all heads' keys.
+struct HostFrame {
+    std::vector<float> offset;  // [n_head][head_dim], or empty: keys are stored as they are
+    std::vector<float> scale;   // the same
+};
 
 /// What a cache holds, on the host, without the room between and behind the heads.
 struct CacheState {
@@ -30,8 +36,7 @@ struct CacheState {
     std::vector<std::vector<int>> positions;  // [n_head][entries], or one list for all heads
     std::vector<std::byte> k;                 // the rows of all heads, one after another, as they are stored
     std::vector<std::byte> v;
-    std::vector<float> k_offset;  // [n_head][head_dim] of the keys' frame, or empty
-    std::vector<float> k_scale;   // the same
+    HostFrame frame;
 
     const std::vector<int>& positions_of(int head) const { return positions[positions.size() == 1 ? 0 : size_t(head)]; }
     /// Entries of all heads together.

@@ -33,6 +33,9 @@ int prefill_chunk_rows(const Device& device) {
 
 ggml_type compute_type(Compute compute) { return compute == Compute::f32 ? GGML_TYPE_F32 : GGML_TYPE_F16; }
 
+namespace {
+
+/// A resolved type, as ggml has it.
 ggml_type ggml_type_of(CacheType type) {
     switch (type) {
         case CacheType::f32: return GGML_TYPE_F32;
@@ -42,8 +45,6 @@ ggml_type ggml_type_of(CacheType type) {
         default: return GGML_TYPE_F16;
     }
 }
-
-namespace {
 
 bool fit_blocks(const HyperParams& hparams) { return hparams.head_dim % kernels::kv_block_values == 0; }
 

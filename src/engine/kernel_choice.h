@@ -31,9 +31,6 @@ int prefill_chunk_rows(const Device& device);
 /// The type of a layer's full keys and values during the prefill.
 ggml_type compute_type(Compute compute);
 
-/// A resolved type, as ggml has it.
-ggml_type ggml_type_of(CacheType type);
-
 /// The types of a method's cached keys and values. Throws Error(usage) where the model's heads do not fit one.
 KvTypes cache_types(const SessionParams& session, const MethodEntry& method, const ModelParams& model,
                     const HyperParams& hparams);

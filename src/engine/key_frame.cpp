@@ -38,12 +38,17 @@ KeyFrame frame_of_head(ggml_context* ctx, const KeyFrame& frame, int head) {
 void add_frame_of(std::span<const float> keys, int head_dim, HostFrame& frame) {
     const size_t dim = size_t(head_dim), n = keys.size() / dim;
     std::vector<double> mean(dim), scale(dim);
-    for (size_t i = 0; i < keys.size(); ++i) mean[i % dim] += double(keys[i]) / double(n);
-    for (size_t i = 0; i < keys.size(); ++i) {
-        const double square = std::pow(double(keys[i]) - mean[i % dim], 2);
-        scale[i % dim] += square * square / double(n);
+    for (size_t key = 0; key < n; ++key) {
+        for (size_t i = 0; i < dim; ++i) mean[i] += double(keys[key * dim + i]);
     }
-    for (double& s : scale) s = std::sqrt(std::sqrt(s));
+    for (double& m : mean) m /= double(n);
+    for (size_t key = 0; key < n; ++key) {
+        for (size_t i = 0; i < dim; ++i) {
+            const double left = double(keys[key * dim + i]) - mean[i];
+            scale[i] += left * left * left * left;
+        }
+    }
+    for (double& s : scale) s = std::sqrt(std::sqrt(s / double(n)));
     const double largest = *std::max_element(scale.begin(), scale.end());
     const double least = largest > 0 ? largest / 256 : 1;
     for (size_t i = 0; i < dim; ++i) {
@@ -53,7 +58,7 @@ void add_frame_of(std::span<const float> keys, int head_dim, HostFrame& frame) {
 }
 
 ggml_tensor* build_framed(ggml_context* ctx, ggml_tensor* x, const KeyFrame& frame) {
-    return frame ? ggml_div(ctx, ggml_sub(ctx, x, frame.offset), frame.scale) : x;
+    return ggml_div(ctx, ggml_sub(ctx, x, frame.offset), frame.scale);
 }
 
 ggml_tensor* build_framed_queries(ggml_context* ctx, ggml_tensor* q, const KeyFrame& frame) {

@@ -1,11 +1,11 @@
 // How keys of quantised types are stored: without what all keys of a head have in common, and every component by how
 // much it varies. The few steps of a block are then spent on what tells keys apart, and no component drowns another: a
-// model with large key biases, as Qwen2, loses what it finds otherwise (docs/methods.md, "Storage").
+// model with large key biases, as Qwen2, loses what it finds otherwise (docs/methods.md, "Precision").
 #pragma once
 
 #include <span>
-#include <vector>
 
+#include "engine/cache_state.h"
 #include "engine/graph.h"
 
 namespace fastkv {
@@ -16,12 +16,6 @@ struct KeyFrame {
     ggml_tensor* offset = nullptr;  // [head_dim, heads], or nullptr: keys are stored as they are
     ggml_tensor* scale = nullptr;   // the same
     explicit operator bool() const { return offset; }
-};
-
-/// The same on the host.
-struct HostFrame {
-    std::vector<float> offset;  // [heads][head_dim], or empty
-    std::vector<float> scale;   // the same
 };
 
 HostFrame read_frame(const KeyFrame& frame);
@@ -35,7 +29,7 @@ KeyFrame frame_of_head(ggml_context* ctx, const KeyFrame& frame, int head);
 /// does not vary here, but may later, gets 1/256 of the largest scale.
 void add_frame_of(std::span<const float> keys, int head_dim, HostFrame& frame);
 
-/// Keys x as they are stored in frames [head_dim, ...] that ggml can repeat to x.
+/// Keys x as they are stored in a frame, whose tensors [head_dim, ...] ggml can repeat to x.
 ggml_tensor* build_framed(ggml_context* ctx, ggml_tensor* x, const KeyFrame& frame);
 
 /// Queries [head_dim, query heads, rows] for keys as they are stored; as they are without a frame.

@@ -189,7 +189,7 @@ ggml_tensor* write_rows(Graph& graph, ggml_tensor* x, ggml_tensor* kv_rows, ggml
     if (n_repeat > 1) {
         x = ggml_repeat_4d(ctx, ggml_reshape_4d(ctx, x, x->ne[0], 1, heads, rows), x->ne[0], n_repeat, heads, rows);
     }
-    x = build_framed(ctx, ggml_reshape_3d(ctx, x, x->ne[0], n_repeat * heads, rows), frame);
+    if (frame) x = build_framed(ctx, ggml_reshape_3d(ctx, x, x->ne[0], n_repeat * heads, rows), frame);
     x = ggml_reshape_2d(ctx, x, x->ne[0], n_repeat * heads * rows);
     return ggml_set_rows(ctx, flat_rows(ctx, target), x, kv_rows);
 }

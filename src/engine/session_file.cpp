@@ -58,7 +58,8 @@ void visit_session(Archive& archive, State& s) {
 
 template <class Archive, class Layer>
 void visit_layer(Archive& archive, Layer& l) {
-    archive(l.cache.n_head, l.cache.positions, l.cache.k, l.cache.v, l.cache.k_offset, l.cache.k_scale, l.sink_keys);
+    archive(l.cache.n_head, l.cache.positions, l.cache.k, l.cache.v, l.cache.frame.offset, l.cache.frame.scale,
+            l.sink_keys);
     archive(l.report.rows, l.report.cached, l.report.n_head_cached, l.report.kept, l.report.propagated);
 }
 

@@ -47,7 +47,7 @@ bool cache_fits(const LayerState& layer, const SessionState& s, const HyperParam
     }
     const size_t n_entry = size_t(cache.n_entry());
     const size_t n_frame = has_frame(kernel_type(s.type_k)) ? size_t(cache.n_head) * size_t(hp.head_dim) : 0;
-    return cache.k_offset.size() == n_frame && cache.k_scale.size() == n_frame &&
+    return cache.frame.offset.size() == n_frame && cache.frame.scale.size() == n_frame &&
            cache.k.size() == n_entry * row_bytes(s.type_k, hp.head_dim) &&
            cache.v.size() == n_entry * row_bytes(s.type_v, hp.head_dim);
 }

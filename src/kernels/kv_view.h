@@ -15,6 +15,9 @@ constexpr size_t q8_0_bytes = 2 + kv_block_values;
 constexpr size_t q5_0_bytes = 2 + kv_block_values / 8 + kv_block_values / 2;
 constexpr size_t q4_0_bytes = 2 + kv_block_values / 2;
 
+/// Whether rows are blocks.
+inline bool is_quantized(KvType type) { return type != KvType::f32 && type != KvType::f16; }
+
 /// Bytes of a row of `head_dim` values; of a quantised type a multiple of 32 values.
 inline size_t kv_row_size(KvType type, int head_dim) {
     const auto n = static_cast<size_t>(head_dim);
