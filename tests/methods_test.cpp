@@ -133,6 +133,17 @@ TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
     EXPECT_EQ(p.window, 64);
     EXPECT_EQ(p.kernel, MethodParams::kernel_auto);
     EXPECT_EQ(p.min_budget, 115);
+    EXPECT_EQ(p.layer_budget, LayerBudget::upper);
+    EXPECT_EQ(p.long_prompt, 5000);
+    EXPECT_EQ(p.long_tsp_layer, 9);
+    EXPECT_EQ(p.long_tsp_rate, 0.1);
+    EXPECT_EQ(method_text(resolve(p, qwen2)), method_text(p));
+    for (const auto& [name, value] :
+         {std::pair{"tsp_layer", "7"}, {"tsp_rate", "0.3"}, {"budget", "200"}, {"tsp_layer", "off"}}) {
+        MethodParams own = fastkv_params();
+        set_param(own, name, value);
+        EXPECT_FALSE(resolve(own, qwen2).long_prompt) << name;
+    }
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).tsp_rate, 0.5);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).min_budget, 0);
     EXPECT_EQ(resolve(with_rates(0.3, 0.5), qwen2).window, 32);  // a budget of one's own may be small
@@ -560,6 +571,41 @@ TEST(FastKv, ThePlanCarriesTheScoring) {
 
 // ---- variants of budgets and propagation ---------------------------------------------------------------------
 
+TEST(LongPrompts, TakeTheirOwnLayerAndRate) {
+    const MethodParams params =
+        resolve(with("fastkv",
+                     {{"tsp_layer", "0"}, {"long_prompt", "1000"}, {"long_tsp_layer", "2"}, {"long_tsp_rate", "0.05"}}),
+                model_of(4));
+    EXPECT_THAT(walk(params, 4, 999).rows, ElementsAre(999, 199, 199, 199));
+    EXPECT_THAT(walk(params, 4, 1000).rows, ElementsAre(1000, 1000, 1000, 50));
+    EXPECT_THAT(walk(params, 4, 1000).cached, Each(50));  // a twentieth, as no more go on
+    // what is not given is as for short ones
+    const auto rows_with = [](const char* name, const char* value) {
+        const MethodParams one = with("fastkv", {{"tsp_layer", "0"}, {"long_prompt", "1000"}, {name, value}});
+        return walk(resolve(one, model_of(4)), 4, 1000).rows;
+    };
+    EXPECT_THAT(rows_with("long_tsp_layer", "1"), ElementsAre(1000, 1000, 200, 200));
+    EXPECT_THAT(rows_with("long_tsp_rate", "0.5"), ElementsAre(1000, 500, 500, 500));
+}
+
+TEST(LongPrompts, NeedALengthAndSomethingToChange) {
+    using Values = std::vector<std::pair<std::string, std::string>>;
+    const auto message = [](const Values& values) { return refusal(with("fastkv", values)); };
+    EXPECT_THAT(message({{"long_prompt", "9"}}),
+                HasSubstr("changes nothing without --long-tsp-layer or --long-tsp-rate"));
+    EXPECT_THAT(message({{"long_tsp_layer", "1"}}), HasSubstr("--long-tsp-layer is not used without --long-prompt"));
+    EXPECT_THAT(message({{"long_tsp_rate", "0.1"}}), HasSubstr("--long-tsp-rate is not used without --long-prompt"));
+    EXPECT_THAT(message({{"long_prompt", "0"}, {"long_tsp_rate", "0.1"}}), HasSubstr("--long-prompt 0"));
+    EXPECT_THAT(message({{"long_prompt", "9"}, {"long_tsp_rate", "1.1"}}), HasSubstr("--long-tsp-rate 1.1"));
+    EXPECT_THAT(message({{"long_prompt", "9"}, {"long_tsp_layer", "32"}}), HasSubstr("its layers are 0 to 31"));
+    EXPECT_THAT(message({{"long_prompt", "9"}, {"long_tsp_rate", "0.1"}, {"budget", "100"}}),
+                HasSubstr("with --budget"));
+    EXPECT_THAT(message({{"long_prompt", "9"}, {"long_tsp_rate", "0.1"}, {"tsp_layer", "off"}}),
+                HasSubstr("with --tsp-layer off"));
+    EXPECT_THAT(message({{"long_prompt", "9"}, {"long_tsp_layer", "1"}, {"tsp_score_layers", "3"}}),
+                HasSubstr("reaches below layer 0 with --long-tsp-layer 1"));
+}
+
 TEST(Propagation, OtherMethodsTakeFastKvsArithmetic) {
     const Walk fastkv = walk(resolve(fastkv_params(), model_of(32)), 32, 1001);
     for (const char* method : {"snapkv", "h2o"}) {
@@ -602,7 +648,30 @@ TEST(PyramidBudgets, FallInALineAroundTheMean) {
     for (size_t i = 1; i < w.cached.size(); ++i) EXPECT_NEAR(w.cached[i - 1] - w.cached[i], 1.9 * 392 / 19, 2);
 }
 
-TEST(PyramidBudgets, KeepTheTotalOfEvenOnes) {
+TEST(UpperBudgets, AreWhatTheLowerLayersLeave) {
+    // Above the window of 8, 192 in each of ten layers: the four up to the TSP layer take a twentieth of what the six
+    // take.
+    const Walk w =
+        walk(resolve(with("fastkv",
+                          {{"retain_rate", "0.2"}, {"tsp_rate", "0.4"}, {"tsp_layer", "3"}, {"layer_budget", "upper"}}),
+                     model_of(10)),
+             10, 1000);
+    for (size_t layer = 0; layer < 10; ++layer) EXPECT_NEAR(w.cached[layer], 8 + (layer < 4 ? 15.5 : 309.7), 1);
+    EXPECT_EQ(sum(w.cached), 10 * 200);
+    // Past the TSP layer there are no more than 250: what they cannot take stays below.
+    const Walk full = walk(
+        resolve(with("fastkv",
+                     {{"retain_rate", "0.2"}, {"tsp_rate", "0.25"}, {"tsp_layer", "3"}, {"layer_budget", "upper"}}),
+                model_of(10)),
+        10, 1000);
+    EXPECT_THAT(full.cached, ElementsAre(125, 125, 125, 125, 250, 250, 250, 250, 250, 250));
+    // Without propagation the middle of the layers divides them.
+    const Walk off =
+        walk(resolve(with("snapkv", {{"retain_rate", "0.1"}, {"layer_budget", "upper"}}), model_of(4)), 4, 1000);
+    EXPECT_THAT(off.cached, ElementsAre(8 + 9, 8 + 9, 8 + 175, 8 + 175));
+}
+
+TEST(ShapedBudgets, KeepTheTotalOfEvenOnes) {
     std::mt19937 random(5);
     for (int round = 0; round < 300; ++round) {
         const int n_layer = 1 + int(random() % 40), n_prompt = 1 + int(random() % 3000);
@@ -616,11 +685,13 @@ TEST(PyramidBudgets, KeepTheTotalOfEvenOnes) {
         if (random() % 2) params.tsp_layer = int(random() % unsigned(n_layer));
         if (params.method == "h2o" && random() % 2) params.h2o_decode = H2oDecode::evict;
         const Walk even = walk(resolve(params, model_of(n_layer)), n_layer, n_prompt);
-        params.layer_budget = LayerBudget::pyramid;
-        const Walk pyramid = walk(resolve(params, model_of(n_layer)), n_layer, n_prompt);
-        EXPECT_EQ(pyramid.rows, even.rows);
-        EXPECT_EQ(sum(pyramid.cached), sum(even.cached)) << text_of(params) << " n " << n_prompt << " L " << n_layer;
-        for (size_t i = 0; i < pyramid.cached.size(); ++i) EXPECT_LE(pyramid.cached[i], pyramid.rows[i]);
+        for (const LayerBudget shape : {LayerBudget::pyramid, LayerBudget::upper}) {
+            params.layer_budget = shape;
+            const Walk shaped = walk(resolve(params, model_of(n_layer)), n_layer, n_prompt);
+            EXPECT_EQ(shaped.rows, even.rows);
+            EXPECT_EQ(sum(shaped.cached), sum(even.cached)) << text_of(params) << " n " << n_prompt << " L " << n_layer;
+            for (size_t i = 0; i < shaped.cached.size(); ++i) EXPECT_LE(shaped.cached[i], shaped.rows[i]);
+        }
     }
 }
 

@@ -285,7 +285,7 @@ TEST(SessionFile, WithRightChecksumsButWrongContentsDoesNoHarm) {
         if (method.tsp_layer) method.tsp_layer = 1;  // of three layers
         read_session(method).save(path);
         const std::string whole = test::read_file(path);
-        for (int i = 0; i < 60; ++i) {
+        for (int i = 0; i < 35; ++i) {
             std::string changed = whole;
             for (unsigned n = 1 + random() % 3; n > 0; --n) {
                 // most of the file is rows; its numbers stand before and between them

@@ -56,6 +56,8 @@ enum class PyramidDecode {
 enum class LayerBudget {
     even,
     pyramid,  ///< falling from layer to layer around the same mean (PyramidKV, arXiv 2406.02069)
+    upper,  ///< layers up to the TSP layer (without one: up to the middle) cache little beside what is protected, those
+            ///< above them what they leave
 };
 
 /// Who scores the prompt's tokens.
@@ -87,6 +89,12 @@ struct MethodParams {
     std::optional<int> min_budget;      ///< with retain_rate: at least so many tokens are cached and propagated: a fact
                                         ///< takes as many in a short prompt as in a long one; default 0
     std::optional<int> tsp_len;         ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
+
+    // fastkv, with rates: a long prompt may do better with another TSP layer than a short one
+    std::optional<int> long_prompt;     ///< from so many tokens on the next two hold instead; default: never
+    std::optional<int> long_tsp_layer;  ///< counted from 0; default tsp_layer
+    std::optional<double>
+        long_tsp_rate;  ///< (0, 1]; default tsp_rate. Where it is below retain_rate, so much is cached
 
     // their variants
     std::optional<SelectPer> select_per;      ///< snapkv, h2o; default kv_head

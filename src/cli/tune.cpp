@@ -128,6 +128,8 @@ void refuse_idle(const TuneOptions& options) {
     idle(!options.rows.empty(), "--rows", "without --check");
     idle(options.no_full, "--no-full", "without --check");
     idle(options.method.no_tuned, "--no-tuned", "without --check");
+    idle(options.method.params.long_prompt.has_value(), "--long-prompt",
+         "without --check: what is chosen holds for any length");
     if (options.method.params.method != "fastkv") {
         refuse("fastkv tune chooses for --method fastkv; --check measures " + options.method.params.method);
     }

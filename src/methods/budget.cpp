@@ -52,14 +52,18 @@ namespace {
 // of the lower half, and so the same relative depth for every other model.
 int default_tsp_layer(int n_layer) { return std::max(0, n_layer / 2 - 1); }
 
+int checked_layer(int layer, const HyperParams& hparams, const std::string& flag, const std::string& or_else) {
+    if (layer < 0 || layer >= hparams.n_layer) {
+        refuse(flag + " " + std::to_string(layer) + " is outside the model: its layers are 0 to " +
+               std::to_string(hparams.n_layer - 1) + or_else);
+    }
+    return layer;
+}
+
 int resolve_tsp_layer(int layer, const HyperParams& hparams) {
     if (layer == TspLayer::off) return layer;
     if (layer == TspLayer::model_default) return default_tsp_layer(hparams.n_layer);
-    if (layer < 0 || layer >= hparams.n_layer) {
-        refuse("--tsp-layer " + std::to_string(layer) + " is outside the model: its layers are 0 to " +
-               std::to_string(hparams.n_layer - 1) + ", or off");
-    }
-    return layer;
+    return checked_layer(layer, hparams, "--tsp-layer", ", or off");
 }
 
 // Rows that go on whatever the scores say.
@@ -136,6 +140,37 @@ void resolve_sharing(MethodParams& resolved, const HyperParams& hparams, int tsp
     resolved.layer_budget = resolved.layer_budget.value_or(LayerBudget::even);
 }
 
+void resolve_long_prompt(MethodParams& resolved, const HyperParams& hparams) {
+    const auto refuse_without = [&](const std::string& why) {
+        refuse_unused(resolved.long_prompt, "--long-prompt", why);
+        refuse_unused(resolved.long_tsp_layer, "--long-tsp-layer", why);
+        refuse_unused(resolved.long_tsp_rate, "--long-tsp-rate", why);
+    };
+    if (*resolved.tsp_layer == TspLayer::off) return refuse_without("with --tsp-layer off");
+    if (resolved.budget) return refuse_without("with --budget, which counts tokens");
+    if (!resolved.long_prompt) return refuse_without("without --long-prompt, which says from how many tokens on");
+    checked_at_least(*resolved.long_prompt, 1, "--long-prompt");
+    if (!resolved.long_tsp_layer && !resolved.long_tsp_rate) {
+        refuse("--long-prompt changes nothing without --long-tsp-layer or --long-tsp-rate");
+    }
+    resolved.long_tsp_layer =
+        checked_layer(resolved.long_tsp_layer.value_or(*resolved.tsp_layer), hparams, "--long-tsp-layer", "");
+    resolved.long_tsp_rate = checked_rate(resolved.long_tsp_rate.value_or(*resolved.tsp_rate), "--long-tsp-rate");
+    if (*resolved.tsp_score_layers > *resolved.long_tsp_layer + 1) {
+        refuse("--tsp-score-layers " + std::to_string(*resolved.tsp_score_layers) +
+               " reaches below layer 0 with --long-tsp-layer " + std::to_string(*resolved.long_tsp_layer));
+    }
+}
+
+MethodParams at_length(const MethodParams& params, int n_prompt) {
+    MethodParams own = params;
+    if (!params.long_prompt || n_prompt < *params.long_prompt) return own;
+    own.tsp_layer = params.long_tsp_layer;
+    own.tsp_rate = params.long_tsp_rate;
+    own.retain_rate = std::min(*params.retain_rate, *own.tsp_rate);  // a layer caches no more than reach it
+    return own;
+}
+
 // ---- plans ----------------------------------------------------------------------------------------------------
 
 ScorePlan window_score(const MethodParams& params) {
@@ -204,9 +239,17 @@ std::vector<int> share_out(int total, const std::vector<double>& weights, const 
     return shares;
 }
 
-// PyramidKV (arXiv 2406.02069, with beta = 20): above what every layer protects, budgets fall in a line from
-// 39 to 1 twentieths of their mean. The layers' sum is that of even budgets.
-int pyramid_budget(const MethodParams& params, const PlanPoint& at, int protected_rows) {
+// What a layer caches above what is protected, in proportion to the others. PyramidKV (arXiv 2406.02069, with beta =
+// 20) falls in a line from 39 to 1 twentieths of the mean; `upper` has one step, past the TSP layer.
+double layer_weight(const MethodParams& params, int layer, int n_layer) {
+    if (n_layer == 1) return 1;
+    if (*params.layer_budget == LayerBudget::pyramid) return 1.95 - 1.9 * layer / (n_layer - 1);
+    const bool propagates = *params.tsp_layer != TspLayer::off;
+    return layer > (propagates ? *params.tsp_layer : default_tsp_layer(n_layer)) ? 1 : 0.05;
+}
+
+// The layers' sum is that of even budgets.
+int shaped_budget(const MethodParams& params, const PlanPoint& at, int protected_rows) {
     std::vector<double> weights;
     std::vector<int> caps;
     int total = 0;
@@ -215,7 +258,7 @@ int pyramid_budget(const MethodParams& params, const PlanPoint& at, int protecte
         const int n_rows = reduced ? propagated_rows(params, at.n_prompt) : at.n_prompt;
         const int even = std::min(even_budget(params, at.n_prompt, n_rows), n_rows);
         const bool takes_part = even >= protected_rows;
-        weights.push_back(at.n_layer == 1 ? 1 : 1.95 - 1.9 * layer / (at.n_layer - 1));
+        weights.push_back(layer_weight(params, layer, at.n_layer));
         caps.push_back(takes_part ? n_rows - protected_rows : 0);
         total += takes_part ? even - protected_rows : 0;
     }
@@ -226,8 +269,8 @@ int pyramid_budget(const MethodParams& params, const PlanPoint& at, int protecte
 
 int layer_budget(const MethodParams& params, const PlanPoint& at, int protected_rows) {
     const int even = even_budget(params, at.n_prompt, at.n_rows);
-    const bool reshaped = *params.layer_budget == LayerBudget::pyramid && std::min(even, at.n_rows) >= protected_rows;
-    return reshaped ? pyramid_budget(params, at, protected_rows) : even;
+    const bool reshaped = *params.layer_budget != LayerBudget::even && std::min(even, at.n_rows) >= protected_rows;
+    return reshaped ? shaped_budget(params, at, protected_rows) : even;
 }
 
 LayerPlan plan_layer(const MethodParams& params, const PlanPoint& at, const ScorePlan& score, KeepPlan keep) {

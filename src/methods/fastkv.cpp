@@ -12,19 +12,31 @@ extern const MethodEntry fastkv_method;
 namespace {
 
 // Where the paper published nothing for an architecture, what was measured on a model of it (docs/methods.md): a lower
-// layer than in the paper, tokens chosen by more of the question, and whole, more of them cached, but small. Each only
-// where it is not given.
+// layer than in the paper, tokens chosen by more of the question, and whole, more of them cached, but small, and most
+// of them in the layers that find things. Each only where it is not given.
 bool has_measured_defaults(const HyperParams& hparams) { return hparams.arch == "qwen2"; }
+
+// From some length on a tenth of the tokens is enough to go on, and the layer that tells best may choose it.
+void fill_in_propagation(MethodParams& resolved, const HyperParams& hparams) {
+    const bool layer_given = resolved.tsp_layer.value_or(TspLayer::model_default) != TspLayer::model_default;
+    const bool long_given = resolved.long_prompt || resolved.long_tsp_layer || resolved.long_tsp_rate;
+    const bool others_given = resolved.tsp_rate || resolved.tsp_score_layers || resolved.budget;
+    if (!layer_given && !long_given && !others_given) {
+        resolved.long_prompt = 5000;
+        resolved.long_tsp_layer = 3 * hparams.n_layer / 8;  // 9 of 24
+        resolved.long_tsp_rate = 0.1;
+    }
+    if (!layer_given) resolved.tsp_layer = 3 * hparams.n_layer / 10;  // 7 of 24
+}
 
 void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams) {
     if (!has_measured_defaults(hparams)) return;
-    if (resolved.tsp_layer.value_or(TspLayer::model_default) == TspLayer::model_default) {
-        resolved.tsp_layer = 3 * hparams.n_layer / 10;  // 7 of 24
-    }
+    fill_in_propagation(resolved, hparams);
     if (resolved.score != ScoreBy::expected) {
         // as much of the question as the default budget has room for; one's own may be small
         if (!resolved.window) resolved.window = resolved.retain_rate || resolved.budget ? 32 : 64;
         if (!resolved.kernel) resolved.kernel = MethodParams::kernel_auto;
+        if (!resolved.layer_budget) resolved.layer_budget = LayerBudget::upper;
     }
     if (resolved.budget) return;
     if (!resolved.retain_rate) {
@@ -40,10 +52,12 @@ MethodParams resolve_fastkv(const MethodParams& params, const HyperParams& hpara
     resolve_window(resolved);
     resolve_scoring(resolved);
     resolve_sharing(resolved, hparams, TspLayer::model_default);
+    resolve_long_prompt(resolved, hparams);
     return resolved;
 }
 
-LayerPlan plan_fastkv(const MethodParams& params, const PlanPoint& at) {
+LayerPlan plan_fastkv(const MethodParams& any_length, const PlanPoint& at) {
+    const MethodParams params = at_length(any_length, at.n_prompt);
     KeepPlan keep{.sinks = params.sinks.value_or(0), .tail = *params.window};
     keep.count = layer_budget(params, at, keep.sinks + keep.tail);
     return plan_layer(params, at, window_score(params), keep);
@@ -55,8 +69,9 @@ const MethodEntry fastkv_method = {
     {"fastkv",
      "token-selective propagation after one layer, and a compressed cache in all",
      "Jo et al., FastKV, arXiv 2502.01068",
-     {"retain_rate", "budget", "min_budget", "tsp_layer", "tsp_rate", "tsp_len", "tsp_score_layers", "window", "kernel",
-      "pooling", "score", "head_floor", "layer_budget", "sinks"}},
+     {"retain_rate", "budget", "min_budget", "tsp_layer", "tsp_rate", "tsp_len", "long_prompt", "long_tsp_layer",
+      "long_tsp_rate", "tsp_score_layers", "window", "kernel", "pooling", "score", "head_floor", "layer_budget",
+      "sinks"}},
     resolve_fastkv,
     plan_fastkv,
     nullptr,

@@ -20,7 +20,8 @@ const Choices<ScoreBy> choices<ScoreBy> = {{"window", ScoreBy::window}, {"expect
 template <>
 const Choices<SelectPer> choices<SelectPer> = {{"kv-head", SelectPer::kv_head}, {"query-head", SelectPer::query_head}};
 template <>
-const Choices<LayerBudget> choices<LayerBudget> = {{"even", LayerBudget::even}, {"pyramid", LayerBudget::pyramid}};
+const Choices<LayerBudget> choices<LayerBudget> = {
+    {"even", LayerBudget::even}, {"pyramid", LayerBudget::pyramid}, {"upper", LayerBudget::upper}};
 template <>
 const Choices<H2oMask> choices<H2oMask> = {{"causal", H2oMask::causal}, {"reference", H2oMask::reference}};
 template <>
@@ -85,6 +86,12 @@ const Group param_table[] = {
          {"min_budget", "N", &P::min_budget,
           "with --retain-rate: at least N tokens are cached, and go on (default 0; fastkv on qwen2: 115)"},
          {"tsp_len", "N", &P::tsp_len, "with --budget: tokens that go on, instead of --tsp-rate (default 2048)"},
+         {"long_prompt", "N", &P::long_prompt,
+          "fastkv: from N tokens of prompt on the next two hold instead (default: never; on qwen2: 5000)"},
+         {"long_tsp_layer", "N", &P::long_tsp_layer,
+          "the TSP layer of a long prompt (default: --tsp-layer; on qwen2: 3/8 of the layers)"},
+         {"long_tsp_rate", "R", &P::long_tsp_rate,
+          "what goes on of a long prompt (default: --tsp-rate; on qwen2: 0.1)"},
      }},
     {"Variants of fastkv, snapkv and h2o",
      {
@@ -96,7 +103,9 @@ const Group param_table[] = {
           "who goes on is decided by the maximum of N layers' scores (default 1)"},
          {"head_floor", "R", &P::head_floor,
           "heads share a layer's budget by score, each has at least R of its own (default 1: all alike)"},
-         {"layer_budget", "", &P::layer_budget, "pyramid: lower layers cache more, upper ones less (default even)"},
+         {"layer_budget", "", &P::layer_budget,
+          "which layers cache more: pyramid: lower ones; upper: those past the TSP layer (default even; fastkv on "
+          "qwen2: upper)"},
      }},
     {"h2o",
      {
