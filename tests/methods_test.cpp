@@ -138,8 +138,11 @@ TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
     EXPECT_EQ(p.long_tsp_layer, 9);
     EXPECT_EQ(p.long_tsp_rate, 0.1);
     EXPECT_EQ(method_text(resolve(p, qwen2)), method_text(p));
-    for (const auto& [name, value] :
-         {std::pair{"tsp_layer", "7"}, {"tsp_rate", "0.3"}, {"budget", "200"}, {"tsp_layer", "off"}}) {
+    for (const auto& [name, value] : {std::pair{"tsp_layer", "7"},
+                                      {"tsp_rate", "0.3"},
+                                      {"budget", "200"},
+                                      {"tsp_layer", "off"},
+                                      {"retain_rate", "0.15"}}) {
         MethodParams own = fastkv_params();
         set_param(own, name, value);
         EXPECT_FALSE(resolve(own, qwen2).long_prompt) << name;

@@ -21,10 +21,12 @@ void fill_in_propagation(MethodParams& resolved, const HyperParams& hparams) {
     const bool layer_given = resolved.tsp_layer.value_or(TspLayer::model_default) != TspLayer::model_default;
     const bool long_given = resolved.long_prompt || resolved.long_tsp_layer || resolved.long_tsp_rate;
     const bool others_given = resolved.tsp_rate || resolved.tsp_score_layers || resolved.budget;
-    if (!layer_given && !long_given && !others_given) {
+    constexpr double long_tsp_rate = 0.1;
+    const bool keeps_more = resolved.retain_rate.value_or(0) > long_tsp_rate;
+    if (!layer_given && !long_given && !others_given && !keeps_more) {
         resolved.long_prompt = 5000;
         resolved.long_tsp_layer = 3 * hparams.n_layer / 8;  // 9 of 24
-        resolved.long_tsp_rate = 0.1;
+        resolved.long_tsp_rate = long_tsp_rate;
     }
     if (!layer_given) resolved.tsp_layer = 3 * hparams.n_layer / 10;  // 7 of 24
 }
