@@ -52,18 +52,10 @@ namespace {
 // of the lower half, and so the same relative depth for every other model.
 int default_tsp_layer(int n_layer) { return std::max(0, n_layer / 2 - 1); }
 
-int checked_layer(int layer, const HyperParams& hparams, const std::string& flag, const std::string& or_else) {
-    if (layer < 0 || layer >= hparams.n_layer) {
-        refuse(flag + " " + std::to_string(layer) + " is outside the model: its layers are 0 to " +
-               std::to_string(hparams.n_layer - 1) + or_else);
-    }
-    return layer;
-}
-
 int resolve_tsp_layer(int layer, const HyperParams& hparams) {
     if (layer == TspLayer::off) return layer;
     if (layer == TspLayer::model_default) return default_tsp_layer(hparams.n_layer);
-    return checked_layer(layer, hparams, "--tsp-layer", ", or off");
+    return checked_layer(layer, hparams.n_layer, "--tsp-layer", ", or off");
 }
 
 // Rows that go on whatever the scores say.
@@ -138,37 +130,6 @@ void resolve_sharing(MethodParams& resolved, const HyperParams& hparams, int tsp
     resolve_propagation(resolved, hparams, tsp_layer);
     resolved.head_floor = checked_share(resolved.head_floor.value_or(1), "--head-floor");
     resolved.layer_budget = resolved.layer_budget.value_or(LayerBudget::even);
-}
-
-void resolve_long_prompt(MethodParams& resolved, const HyperParams& hparams) {
-    const auto refuse_without = [&](const std::string& why) {
-        refuse_unused(resolved.long_prompt, "--long-prompt", why);
-        refuse_unused(resolved.long_tsp_layer, "--long-tsp-layer", why);
-        refuse_unused(resolved.long_tsp_rate, "--long-tsp-rate", why);
-    };
-    if (*resolved.tsp_layer == TspLayer::off) return refuse_without("with --tsp-layer off");
-    if (resolved.budget) return refuse_without("with --budget, which counts tokens");
-    if (!resolved.long_prompt) return refuse_without("without --long-prompt, which says from how many tokens on");
-    checked_at_least(*resolved.long_prompt, 1, "--long-prompt");
-    if (!resolved.long_tsp_layer && !resolved.long_tsp_rate) {
-        refuse("--long-prompt changes nothing without --long-tsp-layer or --long-tsp-rate");
-    }
-    resolved.long_tsp_layer =
-        checked_layer(resolved.long_tsp_layer.value_or(*resolved.tsp_layer), hparams, "--long-tsp-layer", "");
-    resolved.long_tsp_rate = checked_rate(resolved.long_tsp_rate.value_or(*resolved.tsp_rate), "--long-tsp-rate");
-    if (*resolved.tsp_score_layers > *resolved.long_tsp_layer + 1) {
-        refuse("--tsp-score-layers " + std::to_string(*resolved.tsp_score_layers) +
-               " reaches below layer 0 with --long-tsp-layer " + std::to_string(*resolved.long_tsp_layer));
-    }
-}
-
-MethodParams at_length(const MethodParams& params, int n_prompt) {
-    MethodParams own = params;
-    if (!params.long_prompt || n_prompt < *params.long_prompt) return own;
-    own.tsp_layer = params.long_tsp_layer;
-    own.tsp_rate = params.long_tsp_rate;
-    own.retain_rate = std::min(*params.retain_rate, *own.tsp_rate);  // a layer caches no more than reach it
-    return own;
 }
 
 // ---- plans ----------------------------------------------------------------------------------------------------

@@ -30,12 +30,6 @@ ScorePlan window_score(const MethodParams& params);
 /// `tsp_layer`: a TspLayer constant, what holds where the parameter is not given.
 void resolve_sharing(MethodParams& resolved, const HyperParams& hparams, int tsp_layer);
 
-/// Fills in and checks what holds for a long prompt instead, if anything does; after resolve_sharing().
-void resolve_long_prompt(MethodParams& resolved, const HyperParams& hparams);
-
-/// The parameters that hold for a prompt of `n_prompt` tokens: those of a long one in the place of the others.
-MethodParams at_length(const MethodParams& params, int n_prompt);
-
 /// Tokens that the layer caches. A budget that does not hold the `protected_rows` is not reshaped.
 int layer_budget(const MethodParams& params, const PlanPoint& at, int protected_rows);
 

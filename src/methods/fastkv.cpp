@@ -47,6 +47,39 @@ void fill_in_for_architecture(MethodParams& resolved, const HyperParams& hparams
     }
 }
 
+// Fills in and checks what holds for a long prompt instead, if anything does; after resolve_sharing().
+void resolve_long_prompt(MethodParams& resolved, const HyperParams& hparams) {
+    const auto refuse_without = [&](const std::string& why) {
+        refuse_unused(resolved.long_prompt, "--long-prompt", why);
+        refuse_unused(resolved.long_tsp_layer, "--long-tsp-layer", why);
+        refuse_unused(resolved.long_tsp_rate, "--long-tsp-rate", why);
+    };
+    if (*resolved.tsp_layer == TspLayer::off) return refuse_without("with --tsp-layer off");
+    if (resolved.budget) return refuse_without("with --budget, which counts tokens");
+    if (!resolved.long_prompt) return refuse_without("without --long-prompt, which says from how many tokens on");
+    checked_at_least(*resolved.long_prompt, 1, "--long-prompt");
+    if (!resolved.long_tsp_layer && !resolved.long_tsp_rate) {
+        refuse("--long-prompt changes nothing without --long-tsp-layer or --long-tsp-rate");
+    }
+    resolved.long_tsp_layer =
+        checked_layer(resolved.long_tsp_layer.value_or(*resolved.tsp_layer), hparams.n_layer, "--long-tsp-layer");
+    resolved.long_tsp_rate = checked_rate(resolved.long_tsp_rate.value_or(*resolved.tsp_rate), "--long-tsp-rate");
+    if (*resolved.tsp_score_layers > *resolved.long_tsp_layer + 1) {
+        refuse("--tsp-score-layers " + std::to_string(*resolved.tsp_score_layers) +
+               " reaches below layer 0 with --long-tsp-layer " + std::to_string(*resolved.long_tsp_layer));
+    }
+}
+
+// The parameters that hold for a prompt of `n_prompt` tokens: those of a long one in the place of the others.
+MethodParams at_length(const MethodParams& params, int n_prompt) {
+    MethodParams own = params;
+    if (!params.long_prompt || n_prompt < *params.long_prompt) return own;
+    own.tsp_layer = params.long_tsp_layer;
+    own.tsp_rate = params.long_tsp_rate;
+    own.retain_rate = std::min(*params.retain_rate, *own.tsp_rate);  // a layer caches no more than reach it
+    return own;
+}
+
 MethodParams resolve_fastkv(const MethodParams& params, const HyperParams& hparams) {
     refuse_foreign(params, fastkv_method.info, "whose key/value heads choose for themselves");
     MethodParams resolved = params;

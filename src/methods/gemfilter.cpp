@@ -20,11 +20,8 @@ MethodParams resolve_gemfilter(const MethodParams& params, const HyperParams& hp
     refuse_foreign(params, gemfilter_method.info, "which chooses tokens once, for all layers, by its last query");
     MethodParams resolved = params;
     resolve_budget(resolved);
-    resolved.filter_layer = params.filter_layer.value_or(default_filter_layer(hparams.n_layer));
-    if (*resolved.filter_layer < 0 || *resolved.filter_layer >= hparams.n_layer) {
-        refuse("--filter-layer " + std::to_string(*resolved.filter_layer) +
-               " is outside the model: its layers are 0 to " + std::to_string(hparams.n_layer - 1));
-    }
+    resolved.filter_layer = checked_layer(params.filter_layer.value_or(default_filter_layer(hparams.n_layer)),
+                                          hparams.n_layer, "--filter-layer");
     return resolved;
 }
 

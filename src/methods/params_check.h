@@ -44,4 +44,13 @@ inline int checked_at_least(int value, int least, const std::string& flag) {
     return value;
 }
 
+/// A layer of the model, from 0. `or_else` ends the refusal: ", or off".
+inline int checked_layer(int layer, int n_layer, const std::string& flag, const std::string& or_else = "") {
+    if (layer < 0 || layer >= n_layer) {
+        refuse(flag + " " + std::to_string(layer) + " is outside the model: its layers are 0 to " +
+               std::to_string(n_layer - 1) + or_else);
+    }
+    return layer;
+}
+
 }  // namespace fastkv
