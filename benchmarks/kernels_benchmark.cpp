@@ -255,7 +255,8 @@ void bench_prefill(benchmark::State& state) {
     PrefillQueries queries{
         q.data(), out.data(), row.data(), row.data(), rows, n_head, 1.0F / std::sqrt(static_cast<float>(dim)), 0};
     for (auto _ : state) {
-        crew(nth).run([&](int ith) { packed.pack(view, view, rows, ith, nth); });
+        packed.set_rows(view, view, rows, false);
+        crew(nth).run([&](int ith) { packed.pack(ith, nth); });
         crew(nth).run([&](int ith) { prefill_attention(packed, queries, ith, nth); });
     }
     const double pairs = 0.5 * rows * (rows + 1.0);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fastkv/error.h"
+#include "kernels/aligned_buffer.h"
 #include "kernels/cache_attention.h"
 #include "kernels/gemm.h"
 #include "kernels/key_scores.h"
@@ -830,6 +831,27 @@ std::vector<int32_t> gappy_positions(int n_row) {
     return positions;
 }
 
+/// A copy of K or V whose heads have room for whole units, as the engine has them.
+struct RowsWithRoom {
+    AlignedBuffer memory;
+    KvView view;
+
+    explicit RowsWithRoom(const Kv& kv) {
+        const size_t row_size = kv_row_size(kv.type, kv.dim);
+        const size_t head_size = static_cast<size_t>(PackedKv::room_for(kv.n_row)) * row_size;
+        memory.reserve(static_cast<size_t>(kv.n_head) * head_size);
+        for (int head = 0; head < kv.n_head; ++head) {
+            for (int row = 0; row < kv.n_row; ++row) {
+                std::memcpy(
+                    memory.data() + static_cast<size_t>(head) * head_size + static_cast<size_t>(row) * row_size,
+                    &kv.bytes[static_cast<size_t>(head) * kv.head_stride + static_cast<size_t>(row) * kv.row_stride],
+                    row_size);
+            }
+        }
+        view = {memory.data(), kv.type, row_size, head_size};
+    }
+};
+
 struct PrefillSetup {
     PrefillCase shape;
     Kv k;
@@ -861,8 +883,23 @@ struct PrefillSetup {
 
     void run(GemmType type, int nth, Threads how) {
         PackedKv packed(type, shape.head_dim, shape.n_head_kv, shape.n_row + 100);
-        run_threads(nth, how, [&](int ith) { packed.pack(k.view(), v.view(), shape.n_row, ith, nth); });
+        packed.set_rows(k.view(), v.view(), shape.n_row, false);
+        run_threads(nth, how, [&](int ith) { packed.pack(ith, nth); });
         run_threads(nth, how, [&](int ith) { prefill_attention(packed, queries, ith, nth); });
+    }
+
+    /// The same as run() with everything written over: what is packed over the rows, the outputs over the queries.
+    /// Returns the bytes that the packed rows took beside them.
+    size_t run_over(GemmType type, int nth, Threads how) {
+        const RowsWithRoom own_k(k), own_v(v);
+        PackedKv packed(type, shape.head_dim, shape.n_head_kv, shape.n_row);
+        packed.set_rows(own_k.view, own_v.view, shape.n_row, true);
+        run_threads(nth, how, [&](int ith) { packed.pack(ith, nth); });
+        out = q;
+        PrefillQueries over = queries;
+        over.q = over.out = out.data();
+        run_threads(nth, how, [&](int ith) { prefill_attention(packed, over, ith, nth); });
+        return packed.bytes();
     }
 
     Attention expected(int query, int head) const {
@@ -907,6 +944,9 @@ TEST_P(Prefill, EqualsPlainLoop) {
             }
         }
     }
+    const std::vector<float> beside = setup.out;
+    setup.run_over(type, shape.nth, shape.how);
+    EXPECT_EQ(setup.out, beside) << "written over rows and queries";
 }
 
 constexpr Threads seq = Threads::one_by_one;
@@ -948,6 +988,15 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Prefill,
                                     describe(std::get<1>(instance.param)) + "_" + std::to_string(instance.index);
                          });
 
+TEST(PrefillAttention, PacksRowsInTheirPlaceWhereTheyAreAsLarge) {
+    for (const auto& [type, kv_type] : {std::pair{GemmType::f32, f32}, std::pair{GemmType::bf16, f16}}) {
+        if (!gemm_available(type)) continue;
+        EXPECT_EQ(PrefillSetup({64, 3, 3, 300, 300, 0, 1, seq, kv_type, false}).run_over(type, 1, seq), 0U);
+        const PrefillCase two_groups{128, 1, 1, 512, 1, 0, 1, seq, kv_type, false};  // of value columns
+        EXPECT_EQ(PrefillSetup(two_groups).run_over(type, 1, seq), 512 * 128 * gemm_type_size(type));
+    }
+}
+
 TEST(PrefillAttention, DoesNotDependOnTheNumberOfThreads) {
     if (!gemm_available(GemmType::f32)) {
         GTEST_SKIP() << "no products here";
@@ -985,8 +1034,10 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
     Kv poison(KvType::f32, 1, 300, 32, 9, false);
     std::fill(poison.bytes.begin(), poison.bytes.end(), std::byte{0xFF});  // NaN
     PackedKv packed(GemmType::f32, 32, 1, 300);
-    packed.pack(poison.view(), poison.view(), 300, 0, 1);
-    packed.pack(again.k.view(), again.v.view(), shape.n_row, 0, 1);
+    packed.set_rows(poison.view(), poison.view(), 300, false);
+    packed.pack(0, 1);
+    packed.set_rows(again.k.view(), again.v.view(), shape.n_row, false);
+    packed.pack(0, 1);
     prefill_attention(packed, again.queries, 0, 1);
     EXPECT_EQ(fresh.out, again.out);
 }

@@ -42,14 +42,14 @@ PrefillAttention::PrefillAttention(const HyperParams& hparams, const KernelChoic
 }
 
 void PrefillAttention::set_keys(const Device& device, ggml_gallocr_t allocator, const KvTensors& kv,
-                                std::span<const int32_t> positions) {
+                                std::span<const int32_t> positions, bool over) {
     kv_ = kv;
     positions_ = positions;
     if (!packed_) return;
+    packed_->set_rows(kv_view(kv.k), kv_view(kv.v), int(positions.size()), over);
     Graph graph(device, allocator, 4);
-    graph.output(graph.cpu_node({1}, {kv.k, kv.v}, [this](ggml_tensor*, int ith, int nth) {
-        packed_->pack(kv_view(kv_.k), kv_view(kv_.v), int(positions_.size()), ith, nth);
-    }));
+    graph.output(
+        graph.cpu_node({1}, {kv.k, kv.v}, [this](ggml_tensor*, int ith, int nth) { packed_->pack(ith, nth); }));
     graph.run();
 }
 
@@ -61,19 +61,21 @@ Attend PrefillAttention::of(std::span<const int32_t> key_rows) {
 }
 
 ggml_tensor* PrefillAttention::by_kernel(Graph& graph, ggml_tensor* q, std::span<const int32_t> key_rows) const {
-    return graph.cpu_node({q->ne[0] * q->ne[1], q->ne[2]}, {q}, [this, key_rows](ggml_tensor* dst, int ith, int nth) {
+    ggml_tensor* out = graph.cpu_node_over(q, [this, key_rows](ggml_tensor* dst, int ith, int nth) {
+        auto* rows = static_cast<float*>(dst->data);
         const kernels::PrefillQueries queries = {
-            .q = static_cast<const float*>(dst->src[0]->data),
-            .out = static_cast<float*>(dst->data),
+            .q = rows,
+            .out = rows,
             .key_row = key_rows.data(),
             .key_position = positions_.data(),
             .n_query = int(key_rows.size()),
-            .n_head = int(dst->src[0]->ne[1]),
+            .n_head = int(dst->ne[1]),
             .scale = attention_scale(hparams_),
             .sliding_window = hparams_.sliding_window,
         };
         kernels::prefill_attention(*packed_, queries, ith, nth);
     });
+    return ggml_reshape_2d(graph.ctx(), out, q->ne[0] * q->ne[1], q->ne[2]);
 }
 
 ggml_tensor* PrefillAttention::by_ggml(Graph& graph, ggml_tensor* q, std::span<const int32_t> key_rows) {

@@ -21,9 +21,9 @@ class PrefillAttention {
     PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int n_head_kv, int max_rows);
 
     /// Attends to the first `positions.size()` rows of `kv` from now on; `positions` are theirs and must outlive their
-    /// use.
+    /// use. `over`: nobody else reads these rows again, and they may be written over.
     void set_keys(const Device& device, ggml_gallocr_t allocator, const KvTensors& kv,
-                  std::span<const int32_t> positions);
+                  std::span<const int32_t> positions, bool over);
 
     /// The attention of query rows whose own keys are at `key_rows`, ascending; `key_rows` must outlive the graph.
     Attend of(std::span<const int32_t> key_rows);

@@ -9,16 +9,6 @@ namespace fastkv {
 
 namespace {
 
-kernels::KvType kernel_type(ggml_type type) {
-    switch (type) {
-        case GGML_TYPE_F32: return kernels::KvType::f32;
-        case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
-        case GGML_TYPE_Q5_0: return kernels::KvType::q5_0;
-        case GGML_TYPE_Q4_0: return kernels::KvType::q4_0;
-        default: return kernels::KvType::f16;
-    }
-}
-
 /// [cached heads]
 std::vector<int> capacity_for(const Device& device, const CacheState& state, int n_predict) {
     std::vector<int> capacity;
@@ -36,6 +26,16 @@ ggml_tensor* rows_view(ggml_context* ctx, ggml_tensor* tensor, int64_t first, in
 }
 
 }  // namespace
+
+kernels::KvType kernel_type(ggml_type type) {
+    switch (type) {
+        case GGML_TYPE_F32: return kernels::KvType::f32;
+        case GGML_TYPE_Q8_0: return kernels::KvType::q8_0;
+        case GGML_TYPE_Q5_0: return kernels::KvType::q5_0;
+        case GGML_TYPE_Q4_0: return kernels::KvType::q4_0;
+        default: return kernels::KvType::f16;
+    }
+}
 
 kernels::KvView kv_view(const ggml_tensor* tensor) {
     return {tensor->data, kernel_type(tensor->type), tensor->nb[1], tensor->nb[2]};

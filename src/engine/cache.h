@@ -29,6 +29,9 @@ struct KvTypes {
     bool operator==(const KvTypes&) const = default;
 };
 
+/// What the kernels call a type of K or V.
+kernels::KvType kernel_type(ggml_type type);
+
 /// How the kernels see K or V that lie in host memory.
 kernels::KvView kv_view(const ggml_tensor* tensor);
 

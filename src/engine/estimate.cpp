@@ -73,12 +73,13 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
 
     CostEstimate cost;
     int window = 0;
-    bool compresses = false;
+    bool compresses = false, all_compress = true;
     double flops = 0;
     const auto layers = plan_prompt(method, params, hp.n_layer, n_prompt);
     for (const PlannedLayer& layer : layers) {
         flops += layer_flops(hp, layer, session.needs_all_rows());
         compresses = compresses || layer.plan.keep;
+        all_compress = all_compress && layer.plan.keep;
         if (layer.plan.score) window = std::max(window, std::min(layer.plan.score->n_query, 2048));
         if (layer.at.pass != layers.back().at.pass) continue;
         const Device& device = *impl.weights.layers[size_t(layer.at.layer)].device;
@@ -99,8 +100,12 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const ggml_type type = compute_type(impl.params.compute);
     const uint64_t layer_kv = cache_bytes({type, type}, hp.head_dim, hp.n_head_kv, int64_t{hp.n_head_kv} * n_prompt);
     const uint64_t stream = n * uint64_t(hp.n_embd) * sizeof(float);
-    const uint64_t packed_kv =
-        choice.prefill_attention ? layer_kv / ggml_type_size(type) * kernels::gemm_type_size(choice.gemm) : 0;
+    uint64_t packed_kv = 0;
+    if (choice.prefill_attention) {
+        const kernels::PackedKv packed(choice.gemm, hp.head_dim, hp.n_head_kv, n_prompt);
+        packed_kv = all_compress ? packed.bytes_beside(kernel_type(type))
+                                 : layer_kv / ggml_type_size(type) * kernels::gemm_type_size(choice.gemm);
+    }
     // per thread scores of a head group over the window, in pieces of 32 MiB, and the sums of all heads twice
     const uint64_t score_rows = std::min(n * sizeof(float) * uint64_t(window * hp.n_group()), uint64_t{32} << 20);
     const uint64_t scores = score_rows * uint64_t(device.n_threads) + n * sizeof(float) * uint64_t(2 * hp.n_head);

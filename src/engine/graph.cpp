@@ -51,6 +51,11 @@ ggml_tensor* Graph::cpu_node(std::initializer_list<int64_t> shape, std::vector<g
                           GGML_N_TASKS_MAX, calls_.back().get());
 }
 
+ggml_tensor* Graph::cpu_node_over(ggml_tensor* arg, CpuCall call) {
+    calls_.push_back(std::make_unique<CpuCall>(std::move(call)));
+    return ggml_custom_inplace(ctx(), arg, nullptr, 0, call_cpu, GGML_N_TASKS_MAX, calls_.back().get());
+}
+
 void Graph::output(ggml_tensor* node) {
     ggml_set_output(node);
     compute(node);

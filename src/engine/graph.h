@@ -30,6 +30,9 @@ class Graph {
     /// A float32 node computed by `call` from `args` (at most 8) on the CPU's threads.
     ggml_tensor* cpu_node(std::initializer_list<int64_t> shape, std::vector<ggml_tensor*> args, CpuCall call);
 
+    /// The same, written over `arg`, which no other node may read.
+    ggml_tensor* cpu_node_over(ggml_tensor* arg, CpuCall call);
+
     /// Makes sure that `node` and what it depends on is computed, in the order of these calls.
     void compute(ggml_tensor* node) { ggml_build_forward_expand(graph_, node); }
 

@@ -72,7 +72,8 @@ void Prefill::compute_layer() {
         report_layer(choice);
     }
 
-    attention_->set_keys(*device_, allocator_.get(), kv, positions_);
+    const std::vector<int32_t> key_positions = positions_;
+    attention_->set_keys(*device_, allocator_.get(), kv, key_positions, /*over=*/kv.k == scratch_.k);
     std::vector<int> rows = choice.propagated;
     if (only_last_row) {
         rows = {n_rows() - 1};
@@ -80,6 +81,7 @@ void Prefill::compute_layer() {
         rows.resize(size_t(n_rows()));
         std::iota(rows.begin(), rows.end(), 0);
     }
+    keep_rows(rows);
     compute_block(rows);
 }
 
@@ -132,8 +134,9 @@ KvTensors Prefill::key_value_target(const LayerPlan& plan) {
     }
     if (!scratch_store_) {
         scratch_store_ = std::make_unique<TensorStore>(*device_, 2);
-        scratch_.k = scratch_store_->add(type, {hparams_.head_dim, n_rows(), hparams_.n_head_kv});
-        scratch_.v = scratch_store_->add(type, {hparams_.head_dim, n_rows(), hparams_.n_head_kv});
+        const int rows = kernels::PackedKv::room_for(n_rows());
+        scratch_.k = scratch_store_->add(type, {hparams_.head_dim, rows, hparams_.n_head_kv});
+        scratch_.v = scratch_store_->add(type, {hparams_.head_dim, rows, hparams_.n_head_kv});
         scratch_store_->allocate("the keys and values of one layer");
     }
     return scratch_;
@@ -242,32 +245,41 @@ std::vector<std::vector<float>> Prefill::entry_scores(std::span<const std::vecto
     return scores;
 }
 
-/// Attention and MLP for the given rows, ascending; afterwards they are the whole residual stream. Chunks are written
-/// back in place: a chunk's rows lie at or after the place that it is written to.
-void Prefill::compute_block(std::span<const int> rows) {
-    const int64_t dropped = n_rows() - int64_t(rows.size());
-    const bool all = dropped == 0;
+/// Of the residual stream only the given rows live on, ascending. Chunks are moved in place: a chunk's rows lie at or
+/// after the place that it is written to.
+void Prefill::keep_rows(std::span<const int32_t> rows) {
+    const int dropped = n_rows() - int(rows.size());
+    if (dropped == 0) return;
     const int chunk = prefill_chunk_rows(*device_);
-    std::vector<int32_t> block_positions(rows.size());
-    for (size_t i = 0; i < rows.size(); ++i) block_positions[i] = positions_[size_t(rows[i])];
-
     for (int first = 0; first < int(rows.size()); first += chunk) {
         const int n = std::min(chunk, int(rows.size()) - first);
-        const std::span<const int32_t> chunk_rows = rows.subspan(size_t(first), size_t(n));
+        Graph graph(*device_, allocator_.get(), 4);
+        ggml_tensor* indices = graph.input(GGML_TYPE_I32, {n}, rows.data() + first);
+        ggml_tensor* x = ggml_get_rows(graph.ctx(), stream_.rows(graph.ctx(), 0, n_rows()), indices);
+        graph.compute(ggml_cpy(graph.ctx(), x, stream_.rows(graph.ctx(), first, n)));
+        graph.run();
+    }
+    std::vector<int32_t> positions;
+    for (const int32_t row : rows) positions.push_back(positions_[size_t(row)]);
+    positions_ = std::move(positions);
+    stream_.shrink(n_rows());
+    setup_.meter.advance(layer_, dropped);
+}
+
+/// Attention and MLP for all rows that live on; `key_rows` are theirs among the keys.
+void Prefill::compute_block(std::span<const int32_t> key_rows) {
+    const int chunk = prefill_chunk_rows(*device_);
+    for (int first = 0; first < n_rows(); first += chunk) {
+        const int n = std::min(chunk, n_rows() - first);
         Graph graph(*device_, allocator_.get(), 96);
-        ggml_tensor* positions = graph.input(GGML_TYPE_I32, {n}, block_positions.data() + first);
+        ggml_tensor* positions = graph.input(GGML_TYPE_I32, {n}, positions_.data() + first);
         ggml_tensor* x = stream_.rows(graph.ctx(), first, n);
-        if (!all) {
-            ggml_tensor* indices = graph.input(GGML_TYPE_I32, {n}, chunk_rows.data());
-            x = ggml_get_rows(graph.ctx(), stream_.rows(graph.ctx(), 0, n_rows()), indices);
-        }
-        ggml_tensor* y = build_block(graph, *context_, x, positions, attention_->of(chunk_rows));
-        graph.compute(ggml_cpy(graph.ctx(), y, stream_.rows(graph.ctx(), first, n)));
+        ggml_tensor* y =
+            build_block(graph, *context_, x, positions, attention_->of(key_rows.subspan(size_t(first), size_t(n))));
+        graph.compute(ggml_cpy(graph.ctx(), y, x));
         graph.run();
         setup_.meter.advance(layer_, n);
     }
-    positions_ = std::move(block_positions);
-    setup_.meter.advance(layer_, dropped);
 }
 
 void Prefill::report_layer(const Choice& choice) {

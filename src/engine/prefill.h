@@ -71,7 +71,8 @@ class Prefill {
     void fill_cache(const Choice& choice, const KvTensors& kv);
     void start_eviction(const KvTensors& kv);
     std::vector<std::vector<float>> entry_scores(std::span<const std::vector<int32_t>> positions) const;
-    void compute_block(std::span<const int> rows);
+    void keep_rows(std::span<const int32_t> rows);
+    void compute_block(std::span<const int32_t> key_rows);
     void report_layer(const Choice& choice);
 
     ScoredLayer scored_layer(const KvTensors& kv) const;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/head.h"
+#include "model/memory.h"
 
 namespace fastkv {
 
@@ -29,6 +30,12 @@ void ResidualStream::move_to(const Device& device, int n_rows) {
     device_ = &device;
     tensor_ = target;
     store_ = std::move(store);
+}
+
+void ResidualStream::shrink(int n_rows) {
+    if (!device_->is_cpu) return;
+    const size_t kept = size_t(n_rows) * tensor_->nb[1];
+    give_back_pages(static_cast<const std::byte*>(tensor_->data) + kept, ggml_nbytes(tensor_) - kept);
 }
 
 ggml_tensor* ResidualStream::rows(ggml_context* ctx, int first, int count) const {

@@ -20,6 +20,9 @@ class ResidualStream {
 
     const Device* device() const { return device_; }
 
+    /// Says that only the first `n_rows` rows are still wanted: the memory of the others goes back to the system.
+    void shrink(int n_rows);
+
     /// [n_embd, rows there was room for]
     ggml_tensor* tensor() const { return tensor_; }
 

@@ -15,7 +15,8 @@ TurnAttention::TurnAttention(const HyperParams& hparams, const KernelChoice& cho
         const int n_entry = cache.n_entry(head);
         groups_.push_back({head, n_head, n_entry, PrefillAttention(hparams, choice, n_head, n_entry)});
         const KvTensors kv = together ? cache.tensors() : cache.head_tensors(views_.get(), head);
-        groups_.back().attention.set_keys(cache.device(), allocator, kv, cache.positions(head));
+        groups_.back().attention.set_keys(cache.device(), allocator, kv, cache.positions(head),
+                                          /*over=*/false);
     }
 }
 

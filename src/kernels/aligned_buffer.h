@@ -69,4 +69,11 @@ class AlignedBuffer {
     size_t capacity_ = 0;
 };
 
+/// This thread's memory for what is large and lasts for one call of a kernel: rows on their way into products, scores.
+/// A kernel that holds it calls none that does.
+inline AlignedBuffer& thread_scratch() {
+    static thread_local AlignedBuffer memory;
+    return memory;
+}
+
 }  // namespace fastkv::kernels

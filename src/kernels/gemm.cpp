@@ -111,7 +111,7 @@ void round_row(const PackedWeights::Impl& w, int slab, int col, float* exact, st
 
 void PackedWeights::pack_slab(int slab, const ReadRow& read_row) {
     static thread_local AlignedBuffer exact_memory;  // [k_padded]
-    static thread_local AlignedBuffer row_memory;    // [padded_slab_cols][stride] of the weights' type
+    AlignedBuffer& row_memory = thread_scratch();    // [padded_slab_cols][stride] of the weights' type
     const Impl& w = *impl_;
     const ProductScope scope;
     const size_t value = gemm_type_size(w.type);
@@ -270,7 +270,6 @@ void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int f
 
 void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, int ith, int nth) {
     const ProductScope scope;
-    static thread_local AlignedBuffer x_memory;
     const PackedWeights& first_weights = *outputs.front().weights;
     const GemmType type = first_weights.type();
     int64_t n = 0;  // columns of all outputs
@@ -285,7 +284,7 @@ void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRow
     const int64_t share_begin = m * n * ith / nth;
     const int64_t share_end = m * n * (ith + 1) / nth;
     for (int first = 0; first < m; first += block_rows) {
-        const RowBlock block(x_memory, first_weights.impl(), std::min(block_rows, m - first));
+        const RowBlock block(thread_scratch(), first_weights.impl(), std::min(block_rows, m - first));
         bool loaded = false;
         int64_t before = first * n;  // results of the tasks before this one
         for (const LinearOutput& output : outputs) {
@@ -348,7 +347,6 @@ void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidd
 void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth) {
     const ProductScope scope;
     static thread_local AlignedBuffer x_memory;
-    static thread_local AlignedBuffer hidden_memory;
     const GemmType type = mlp.gate->type();
     const int n = mlp.gate->k();
     const auto share = [&](int i) {
@@ -359,7 +357,7 @@ void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth
     for (int first = share(ith); first < end; first += step) {
         const int rows = std::min(step, end - first);
         const RowBlock block(x_memory, mlp.gate->impl(), rows);
-        const RowBlock hidden(hidden_memory, mlp.down->impl(), rows);
+        const RowBlock hidden(thread_scratch(), mlp.down->impl(), rows);
         block.load(x, first, mlp.norm);
         compute_hidden(mlp, block, hidden);
         float* target = y.data + static_cast<size_t>(first) * y.stride;

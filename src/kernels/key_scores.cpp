@@ -50,10 +50,10 @@ struct Rows {
 };
 
 struct Scratch {
-    AlignedBuffer queries;   ///< [rows][head_dim], rows a multiple of row_step, scaled to powers of two
-    AlignedBuffer widened;   ///< [row_step][head_dim padded to row_step] keys in float32
-    AlignedBuffer turned;    ///< [blocks][head_dim padded to row_step][block_keys]; one block when there is one tile
-    AlignedBuffer scores;    ///< [rows][stride], then exponentials
+    AlignedBuffer queries;  ///< [rows][head_dim], rows a multiple of row_step, scaled to powers of two
+    AlignedBuffer widened;  ///< [row_step][head_dim padded to row_step] keys in float32
+    AlignedBuffer turned;   ///< [blocks][head_dim padded to row_step][block_keys]; one block when there is one tile
+    AlignedBuffer& scores = thread_scratch();  ///< [rows][stride], then exponentials
     AlignedBuffer factors;   ///< [rows][factor_stride] a block's running maximum, then what makes it probabilities
     AlignedBuffer maxima;    ///< [rows]
     AlignedBuffer partials;  ///< [rows][max_lanes] sums of exponentials

@@ -26,6 +26,9 @@ constexpr int lone_unit_keys = 256;
 /// Values are multiplied in column groups of this width: within it, packed units of keys follow one another.
 constexpr int value_cols = 64;
 
+/// Packed operands begin on cache lines.
+constexpr size_t operand_alignment = 64;
+
 /// Queries of a block at most: later ones would keep earlier ones waiting for keys that they do not see.
 constexpr int max_block_queries = 128;
 
@@ -76,6 +79,35 @@ bool units_concatenate(GemmType type, int key_length) {
 
 }  // namespace
 
+namespace {
+
+/// Where the packed units of every head begin.
+struct Units {
+    std::byte* data = nullptr;
+    size_t head_stride = 0;  ///< bytes
+
+    std::byte* of_head(int head) const { return data + static_cast<size_t>(head) * head_stride; }
+};
+
+/// Whether every head has room for so many rows, one behind the other, and begins as packed operands do.
+bool has_room(const KvView& rows, int head_dim, int n_rows) {
+    return rows.row_stride == kv_row_size(rows.type, head_dim) &&
+           rows.head_stride >= static_cast<size_t>(n_rows) * rows.row_stride &&
+           reinterpret_cast<uintptr_t>(rows.data) % operand_alignment == 0 && rows.head_stride % operand_alignment == 0;
+}
+
+Units units_over(const KvView& rows) {
+    return {static_cast<std::byte*>(const_cast<void*>(rows.data)), rows.head_stride};
+}
+
+/// The same in memory of one's own, which is taken if need be.
+Units units_in(AlignedBuffer& memory, int n_head, size_t head_bytes) {
+    memory.reserve(static_cast<size_t>(n_head) * head_bytes);
+    return {memory.data(), head_bytes};
+}
+
+}  // namespace
+
 struct PackedKv::Impl {
     GemmType type = GemmType::f32;
     int head_dim = 0;
@@ -87,14 +119,25 @@ struct PackedKv::Impl {
     int max_units = 0;  ///< per head
     size_t k_unit_bytes = 0;
     size_t v_unit_bytes = 0;
-    AlignedBuffer keys;    ///< [n_head_kv][max_units] packed operands [key_length][unit]
-    AlignedBuffer values;  ///< [n_head_kv][n_group][max_units] packed operands [unit][value_cols]
+    AlignedBuffer key_memory, value_memory;  ///< of its own
 
-    std::byte* key_unit(int head, int u) const {
-        return keys.data() + static_cast<size_t>(head * max_units + u) * k_unit_bytes;
-    }
+    KvView k, v;  ///< rows to be packed
+    int n_rows = 0;
+    Units keys;    ///< [n_head_kv][units] packed operands [key_length][unit]
+    Units values;  ///< [n_head_kv][n_group][units] packed operands [unit][value_cols]
+
+    size_t key_bytes() const { return static_cast<size_t>(max_units) * k_unit_bytes; }  ///< of a head
+    size_t value_bytes() const { return static_cast<size_t>(n_group * max_units) * v_unit_bytes; }
+
+    /// Whether as many rows of this type take the bytes of a unit of keys, or of values, whose columns must lie in one
+    /// piece for that.
+    bool keys_fit_over(KvType rows) const { return k_unit_bytes == unit_row_bytes(rows); }
+    bool values_fit_over(KvType rows) const { return n_group == 1 && v_unit_bytes == unit_row_bytes(rows); }
+    size_t unit_row_bytes(KvType rows) const { return static_cast<size_t>(unit) * kv_row_size(rows, head_dim); }
+
+    std::byte* key_unit(int head, int u) const { return keys.of_head(head) + static_cast<size_t>(u) * k_unit_bytes; }
     std::byte* value_unit(int head, int group, int u) const {
-        return values.data() + static_cast<size_t>((head * n_group + group) * max_units + u) * v_unit_bytes;
+        return values.of_head(head) + static_cast<size_t>(group * max_units + u) * v_unit_bytes;
     }
 };
 
@@ -112,16 +155,34 @@ PackedKv::PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows) : i
     kv.max_units = (max_rows + kv.unit - 1) / kv.unit;
     kv.k_unit_bytes = packed_operand_bytes(type, kv.unit, kv.key_length);
     kv.v_unit_bytes = packed_operand_bytes(type, value_cols, kv.unit);
-    const auto n_unit = static_cast<size_t>(n_head_kv) * static_cast<size_t>(kv.max_units);
-    kv.keys.reserve(n_unit * kv.k_unit_bytes);
-    kv.values.reserve(n_unit * static_cast<size_t>(kv.n_group) * kv.v_unit_bytes);
 }
 
 PackedKv::~PackedKv() = default;
 PackedKv::PackedKv(PackedKv&&) noexcept = default;
 PackedKv& PackedKv::operator=(PackedKv&&) noexcept = default;
 
-size_t PackedKv::bytes() const { return impl_->keys.bytes() + impl_->values.bytes(); }
+size_t PackedKv::bytes() const { return impl_->key_memory.bytes() + impl_->value_memory.bytes(); }
+
+size_t PackedKv::bytes_beside(KvType rows) const {
+    const Impl& kv = *impl_;
+    const size_t keys = kv.keys_fit_over(rows) ? 0 : kv.key_bytes();
+    const size_t values = kv.values_fit_over(rows) ? 0 : kv.value_bytes();
+    return static_cast<size_t>(kv.n_head_kv) * (keys + values);
+}
+
+int PackedKv::room_for(int n_rows) { return round_up(n_rows, lone_unit_keys); }
+
+void PackedKv::set_rows(const KvView& k, const KvView& v, int n_rows, bool over) {
+    Impl& kv = *impl_;
+    kv.k = k;
+    kv.v = v;
+    kv.n_rows = n_rows;
+    const int room = round_up(n_rows, kv.unit);
+    const bool keys_over = over && kv.keys_fit_over(k.type) && has_room(k, kv.head_dim, room);
+    const bool values_over = over && kv.values_fit_over(v.type) && has_room(v, kv.head_dim, room);
+    kv.keys = keys_over ? units_over(k) : units_in(kv.key_memory, kv.n_head_kv, kv.key_bytes());
+    kv.values = values_over ? units_over(v) : units_in(kv.value_memory, kv.n_head_kv, kv.value_bytes());
+}
 
 namespace {
 
@@ -144,14 +205,15 @@ void convert_keys(const KvView& view, int head, int first, int n_key, int n_rows
 
 }  // namespace
 
-void PackedKv::pack(const KvView& k, const KvView& v, int n_rows, int ith, int nth) {
+// A run of rows is read before the first of its units is written, which may lie over them.
+void PackedKv::pack(int ith, int nth) const {
     const Impl& kv = *impl_;
     const ProductScope scope;
     static thread_local AlignedBuffer scratch;  // [run of keys][padded row] of the products' type
     const int value_length = kv.n_group * value_cols;
     const auto key_stride = static_cast<size_t>(kv.key_length + stride_padding);
     const auto value_stride = static_cast<size_t>(value_length + stride_padding);
-    const int n_unit = (n_rows + kv.unit - 1) / kv.unit;
+    const int n_unit = (kv.n_rows + kv.unit - 1) / kv.unit;
     const int n_run = (n_unit + kv.run_units - 1) / kv.run_units;
     scratch.reserve(static_cast<size_t>(kv.run_units * kv.unit) * std::max(key_stride, value_stride) *
                     gemm_type_size(kv.type));
@@ -159,11 +221,11 @@ void PackedKv::pack(const KvView& k, const KvView& v, int n_rows, int ith, int n
         const int head = task / n_run;
         const int u = task % n_run * kv.run_units;
         const int n_key = std::min(kv.run_units, n_unit - u) * kv.unit;
-        convert_keys(k, head, u * kv.unit, n_key, n_rows, kv.head_dim, kv.type, scratch.data(), kv.key_length,
+        convert_keys(kv.k, head, u * kv.unit, n_key, kv.n_rows, kv.head_dim, kv.type, scratch.data(), kv.key_length,
                      key_stride);
         pack_operand(kv.type, n_key, kv.key_length, OperandOrder::transposed, scratch.data(), key_stride,
                      kv.key_unit(head, u));
-        convert_keys(v, head, u * kv.unit, n_key, n_rows, kv.head_dim, kv.type, scratch.data(), value_length,
+        convert_keys(kv.v, head, u * kv.unit, n_key, kv.n_rows, kv.head_dim, kv.type, scratch.data(), value_length,
                      value_stride);
         for (int group = 0; group < kv.n_group; ++group) {
             const size_t offset = static_cast<size_t>(group * value_cols) * gemm_type_size(kv.type);

@@ -11,20 +11,26 @@
 
 namespace fastkv::kernels {
 
-/// K and V of one layer packed into blocks of keys for the products of the attention. Sized once for the longest
-/// layer and reused.
+/// K and V of one layer packed into blocks of keys for the products of the attention. Used for layer after layer.
 class PackedKv {
   public:
+    /// `max_rows`: of the longest layer.
     PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows);
     ~PackedKv();
     PackedKv(PackedKv&&) noexcept;
     PackedKv& operator=(PackedKv&&) noexcept;
 
-    size_t bytes() const;  ///< allocated
+    size_t bytes() const;                    ///< of memory of its own
+    size_t bytes_beside(KvType rows) const;  ///< that it will have, for the longest layer, if all rows are packed over
 
-    /// Packs rows [0, n_rows) of all heads: this thread's share of the blocks. To be finished by all threads
-    /// before prefill_attention() begins.
-    void pack(const KvView& k, const KvView& v, int n_rows, int ith, int nth);
+    /// Says that rows [0, n_rows) of all heads come next. `over`: they are not wanted afterwards, and what is packed
+    /// may replace them where it is as large and every head has room_for(n_rows) rows, one behind the other. Then k and
+    /// v must stay until the attention is computed.
+    static int room_for(int n_rows);
+    void set_rows(const KvView& k, const KvView& v, int n_rows, bool over);
+
+    /// Packs them: this thread's share of the blocks. To be finished by all threads before prefill_attention() begins.
+    void pack(int ith, int nth) const;
 
     struct Impl;
     Impl& impl() const { return *impl_; }
@@ -37,7 +43,7 @@ class PackedKv {
 /// key_position[key_row[i]] - key_position[j] < sliding_window.
 struct PrefillQueries {
     const float* q = nullptr;               ///< [n_query][n_head][head_dim], rotated
-    float* out = nullptr;                   ///< [n_query][n_head][head_dim]
+    float* out = nullptr;                   ///< [n_query][n_head][head_dim]; may be q itself
     const int32_t* key_row = nullptr;       ///< [n_query] the row of each query among the keys, ascending
     const int32_t* key_position = nullptr;  ///< [n_rows] original positions of the keys, ascending
     int n_query = 0;

@@ -312,6 +312,8 @@ void GgufFile::forget(const std::string& key) { gguf_remove_key(impl_->gguf.get(
 
 void GgufFile::release(const std::string& name) const { give_back_pages(tensor_data(name), ggml_nbytes(tensor(name))); }
 
+void GgufFile::release() const { give_back_pages(mapping(), size()); }
+
 int64_t GgufFile::n_tensors() const { return static_cast<int64_t>(impl_->by_index.size()); }
 
 const ggml_tensor* GgufFile::tensor_at(int64_t index) const { return impl_->by_index.at(static_cast<size_t>(index)); }

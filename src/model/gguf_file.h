@@ -62,6 +62,9 @@ class GgufFile {
     /// wanted again.
     void release(const std::string& name) const;
 
+    /// The same for the whole file: also the pages that tensors share, and those that came along with them.
+    void release() const;
+
     /// All tensors, for counting: call `visit(const ggml_tensor&)` on each.
     template <class F>
     void for_each_tensor(F visit) const {

@@ -251,6 +251,7 @@ class Placer {
             write(item, next);
             next += owned_bytes(item);
         }
+        file_.release();
     }
 
     static void set_data(ggml_backend_buffer_t buffer, ggml_tensor* tensor, void* address) {

@@ -44,7 +44,7 @@ class Fastkv(Engine):
     def row(self, measured):
         params = " ".join(f"{name}={value}" for name, value in measured["params"].items())
         keys = ("n_prompt", "prefill_seconds", "decode_seconds", "peak_rss_bytes", "kv_cache_bytes")
-        return {"engine": f"fastkv {measured['name']}", "params": params, **{key: measured[key] for key in keys}}
+        return {"engine": f"{self.name} {measured['name']}", "params": params, **{key: measured[key] for key in keys}}
 
 
 def llama_engine(name, installer, folder, options, n_ubatch, repack, settings):
@@ -60,26 +60,28 @@ def openvino_engine(folder, options):
                   lambda lengths: head + [str(length) for length in lengths])
 
 
-def fastkv_engine(options):
+def fastkv_engine(name, options, *flags):
     def command(lengths):
         return [options.fastkv, "bench", "-m", options.model, "--tokens", options.tokens, "-t", str(options.threads),
                 "-p", ",".join(map(str, lengths)), "-n", str(options.n_gen), "-r", "1", "-o", "jsonl", "--no-tuned",
-                "--methods", options.methods]
-    return Fastkv("fastkv", f"fastkv bench --methods {options.methods}", command)
+                "--methods", options.methods, *flags]
+    return Fastkv(name, " ".join(["fastkv bench --methods", options.methods, *flags]), command)
 
 
 def find_engines(options):
     """Those that can be had here. Settings are the best of those tried on SmolLM2-135M, 8,000 tokens, 2 threads of a
     Sapphire Rapids with AMX: llama.cpp with its AMX layout (which "repack" is; without it 1,000 tokens take 3.2 s, not
     0.9) and micro-batches of 512 (2048: 2 to 10 % slower); ik_llama.cpp with micro-batches of 512 (2048: 20 % slower)
-    and without repacking at run time (with it: the same within 1 %, more memory)."""
+    and without repacking at run time (with it: the same within 1 %, more memory). fastkv-int8 is fastkv with 8-bit products
+    and with weights that it keeps expanded, as llama.cpp keeps its own layout of them."""
     makers = {
         "llama.cpp": lambda: llama_engine("llama.cpp", install.llama_cpp, options.folder, options, 512, 1,
                                           "flash attention, weights laid out for AMX where there is any, -ub 512"),
         "ik_llama.cpp": lambda: llama_engine("ik_llama.cpp", install.ik_llama_cpp, options.folder, options, 512, 0,
                                              "flash attention, fused, -ub 512"),
         "openvino": lambda: openvino_engine(options.folder, options),
-        "fastkv": lambda: fastkv_engine(options),
+        "fastkv": lambda: fastkv_engine("fastkv", options),
+        "fastkv-int8": lambda: fastkv_engine("fastkv int8", options, "--compute", "int8", "--expand", "always"),
     }
     engines, missing = [], {}
     for name in options.engines.split(","):
@@ -167,8 +169,8 @@ def parse():
     parser.add_argument("-n", "--n-gen", type=int, default=32, help="tokens decoded after each (default 32)")
     parser.add_argument("-t", "--threads", type=int, default=os.cpu_count(), help="default: one per core")
     parser.add_argument("-r", "--rounds", type=int, default=5, help="default 5")
-    parser.add_argument("--engines", default="llama.cpp,ik_llama.cpp,openvino,fastkv",
-                        help="default llama.cpp,ik_llama.cpp,openvino,fastkv")
+    parser.add_argument("--engines", default="llama.cpp,ik_llama.cpp,openvino,fastkv,fastkv-int8",
+                        help="default llama.cpp,ik_llama.cpp,openvino,fastkv,fastkv-int8")
     parser.add_argument("--methods", default="fullkv,fastkv", help="of fastkv, as fastkv bench has them")
     parser.add_argument("--limit", type=int, default=3600, help="seconds that one run of an engine may take")
     parser.add_argument("--install-only", action="store_true", help="measure nothing")
