@@ -134,7 +134,7 @@ TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
     EXPECT_EQ(p.kernel, MethodParams::kernel_auto);
     EXPECT_EQ(p.min_budget, 115);
     EXPECT_EQ(p.layer_budget, LayerBudget::upper);
-    EXPECT_EQ(p.long_prompt, 5000);
+    EXPECT_EQ(p.long_prompt, 3500);
     EXPECT_EQ(p.long_tsp_layer, 9);
     EXPECT_EQ(p.long_tsp_rate, 0.1);
     EXPECT_EQ(method_text(resolve(p, qwen2)), method_text(p));

@@ -24,7 +24,7 @@ void fill_in_propagation(MethodParams& resolved, const HyperParams& hparams) {
     constexpr double long_tsp_rate = 0.1;
     const bool keeps_more = resolved.retain_rate.value_or(0) > long_tsp_rate;
     if (!layer_given && !long_given && !others_given && !keeps_more) {
-        resolved.long_prompt = 5000;
+        resolved.long_prompt = 3500;
         resolved.long_tsp_layer = 3 * hparams.n_layer / 8;  // 9 of 24
         resolved.long_tsp_rate = long_tsp_rate;
     }
