@@ -137,6 +137,10 @@ TEST(Methods, Qwen2HasDefaultsOfItsOwn) {
     EXPECT_EQ(p.long_prompt, 3500);
     EXPECT_EQ(p.long_tsp_layer, 9);
     EXPECT_EQ(p.long_tsp_rate, 0.1);
+    EXPECT_EQ(p.long_window, 32);
+    MethodParams with_window = fastkv_params();
+    with_window.window = 48;
+    EXPECT_EQ(resolve(with_window, qwen2).long_window, 48);
     EXPECT_EQ(method_text(resolve(p, qwen2)), method_text(p));
     for (const auto& [name, value] : {std::pair{"tsp_layer", "7"},
                                       {"tsp_rate", "0.3"},
@@ -589,15 +593,20 @@ TEST(LongPrompts, TakeTheirOwnLayerAndRate) {
     };
     EXPECT_THAT(rows_with("long_tsp_layer", "1"), ElementsAre(1000, 1000, 200, 200));
     EXPECT_THAT(rows_with("long_tsp_rate", "0.5"), ElementsAre(1000, 500, 500, 500));
+    const MethodParams window = resolve(with("fastkv", {{"long_prompt", "1000"}, {"long_window", "3"}}), model_of(4));
+    EXPECT_EQ(plan(window, 0, 999, 999).score->n_query, 8);
+    EXPECT_EQ(plan(window, 0, 1000, 1000).score->n_query, 3);
 }
 
 TEST(LongPrompts, NeedALengthAndSomethingToChange) {
     using Values = std::vector<std::pair<std::string, std::string>>;
     const auto message = [](const Values& values) { return refusal(with("fastkv", values)); };
     EXPECT_THAT(message({{"long_prompt", "9"}}),
-                HasSubstr("changes nothing without --long-tsp-layer or --long-tsp-rate"));
+                HasSubstr("changes nothing without --long-tsp-layer, --long-tsp-rate or --long-window"));
     EXPECT_THAT(message({{"long_tsp_layer", "1"}}), HasSubstr("--long-tsp-layer is not used without --long-prompt"));
     EXPECT_THAT(message({{"long_tsp_rate", "0.1"}}), HasSubstr("--long-tsp-rate is not used without --long-prompt"));
+    EXPECT_THAT(message({{"long_window", "4"}}), HasSubstr("--long-window is not used without --long-prompt"));
+    EXPECT_THAT(message({{"long_prompt", "9"}, {"long_window", "0"}}), HasSubstr("--long-window 0"));
     EXPECT_THAT(message({{"long_prompt", "0"}, {"long_tsp_rate", "0.1"}}), HasSubstr("--long-prompt 0"));
     EXPECT_THAT(message({{"long_prompt", "9"}, {"long_tsp_rate", "1.1"}}), HasSubstr("--long-tsp-rate 1.1"));
     EXPECT_THAT(message({{"long_prompt", "9"}, {"long_tsp_layer", "32"}}), HasSubstr("its layers are 0 to 31"));

@@ -91,9 +91,10 @@ struct MethodParams {
     std::optional<int> tsp_len;         ///< constant mode: tokens propagated instead of tsp_rate; > window; 2048
 
     // fastkv, with rates: a long prompt may do better with another TSP layer than a short one
-    std::optional<int> long_prompt;       ///< from so many tokens on the next two hold instead; default: never
+    std::optional<int> long_prompt;       ///< from so many tokens on the next three hold instead; default: never
     std::optional<int> long_tsp_layer;    ///< counted from 0; default tsp_layer
     std::optional<double> long_tsp_rate;  ///< (0, 1]; default tsp_rate; then retain_rate is at most that
+    std::optional<int> long_window;       ///< default window
 
     // their variants
     std::optional<SelectPer> select_per;      ///< snapkv, h2o; default kv_head

@@ -77,10 +77,6 @@ bool units_concatenate(GemmType type, int key_length) {
     return yes;
 }
 
-}  // namespace
-
-namespace {
-
 /// Where the packed units of every head begin.
 struct Units {
     std::byte* data = nullptr;

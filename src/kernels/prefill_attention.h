@@ -23,10 +23,12 @@ class PackedKv {
     size_t bytes() const;                    ///< of memory of its own
     size_t bytes_beside(KvType rows) const;  ///< that it will have, for the longest layer, if all rows are packed over
 
+    /// Rows of a head that give the packed operands of `n_rows` room.
+    static int room_for(int n_rows);
+
     /// Says that rows [0, n_rows) of all heads come next. `over`: they are not wanted afterwards, and what is packed
     /// may replace them where it is as large and every head has room_for(n_rows) rows, one behind the other. Then k and
     /// v must stay until the attention is computed.
-    static int room_for(int n_rows);
     void set_rows(const KvView& k, const KvView& v, int n_rows, bool over);
 
     /// Packs them: this thread's share of the blocks. To be finished by all threads before prefill_attention() begins.

@@ -16,10 +16,12 @@ namespace {
 // of them in the layers that find things. Each only where it is not given.
 bool has_measured_defaults(const HyperParams& hparams) { return hparams.arch == "qwen2"; }
 
-// From some length on a tenth of the tokens is enough to go on, and the layer that tells best may choose it.
+// From some length on a tenth of the tokens is enough to go on, and the layer that tells best may choose it. It needs
+// less of the question for that.
 void fill_in_propagation(MethodParams& resolved, const HyperParams& hparams) {
     const bool layer_given = resolved.tsp_layer.value_or(TspLayer::model_default) != TspLayer::model_default;
-    const bool long_given = resolved.long_prompt || resolved.long_tsp_layer || resolved.long_tsp_rate;
+    const bool long_given =
+        resolved.long_prompt || resolved.long_tsp_layer || resolved.long_tsp_rate || resolved.long_window;
     const bool others_given = resolved.tsp_rate || resolved.tsp_score_layers || resolved.budget;
     constexpr double long_tsp_rate = 0.1;
     const bool keeps_more = resolved.retain_rate.value_or(0) > long_tsp_rate;
@@ -27,6 +29,7 @@ void fill_in_propagation(MethodParams& resolved, const HyperParams& hparams) {
         resolved.long_prompt = 3500;
         resolved.long_tsp_layer = 3 * hparams.n_layer / 8;  // 9 of 24
         resolved.long_tsp_rate = long_tsp_rate;
+        if (!resolved.window && resolved.score != ScoreBy::expected) resolved.long_window = 32;
     }
     if (!layer_given) resolved.tsp_layer = 3 * hparams.n_layer / 10;  // 7 of 24
 }
@@ -53,17 +56,19 @@ void resolve_long_prompt(MethodParams& resolved, const HyperParams& hparams) {
         refuse_unused(resolved.long_prompt, "--long-prompt", why);
         refuse_unused(resolved.long_tsp_layer, "--long-tsp-layer", why);
         refuse_unused(resolved.long_tsp_rate, "--long-tsp-rate", why);
+        refuse_unused(resolved.long_window, "--long-window", why);
     };
     if (*resolved.tsp_layer == TspLayer::off) return refuse_without("with --tsp-layer off");
     if (resolved.budget) return refuse_without("with --budget, which counts tokens");
     if (!resolved.long_prompt) return refuse_without("without --long-prompt, which says from how many tokens on");
     checked_at_least(*resolved.long_prompt, 1, "--long-prompt");
-    if (!resolved.long_tsp_layer && !resolved.long_tsp_rate) {
-        refuse("--long-prompt changes nothing without --long-tsp-layer or --long-tsp-rate");
+    if (!resolved.long_tsp_layer && !resolved.long_tsp_rate && !resolved.long_window) {
+        refuse("--long-prompt changes nothing without --long-tsp-layer, --long-tsp-rate or --long-window");
     }
     resolved.long_tsp_layer =
         checked_layer(resolved.long_tsp_layer.value_or(*resolved.tsp_layer), hparams.n_layer, "--long-tsp-layer");
     resolved.long_tsp_rate = checked_rate(resolved.long_tsp_rate.value_or(*resolved.tsp_rate), "--long-tsp-rate");
+    resolved.long_window = checked_at_least(resolved.long_window.value_or(*resolved.window), 1, "--long-window");
     if (*resolved.tsp_score_layers > *resolved.long_tsp_layer + 1) {
         refuse("--tsp-score-layers " + std::to_string(*resolved.tsp_score_layers) +
                " reaches below layer 0 with --long-tsp-layer " + std::to_string(*resolved.long_tsp_layer));
@@ -76,6 +81,7 @@ MethodParams at_length(const MethodParams& params, int n_prompt) {
     if (!params.long_prompt || n_prompt < *params.long_prompt) return own;
     own.tsp_layer = params.long_tsp_layer;
     own.tsp_rate = params.long_tsp_rate;
+    own.window = params.long_window;
     own.retain_rate = std::min(*params.retain_rate, *own.tsp_rate);  // a layer caches no more than reach it
     return own;
 }
@@ -105,8 +111,8 @@ const MethodEntry fastkv_method = {
      "token-selective propagation after one layer, and a compressed cache in all",
      "Jo et al., FastKV, arXiv 2502.01068",
      {"retain_rate", "budget", "min_budget", "tsp_layer", "tsp_rate", "tsp_len", "long_prompt", "long_tsp_layer",
-      "long_tsp_rate", "tsp_score_layers", "window", "kernel", "pooling", "score", "head_floor", "layer_budget",
-      "sinks"}},
+      "long_tsp_rate", "long_window", "tsp_score_layers", "window", "kernel", "pooling", "score", "head_floor",
+      "layer_budget", "sinks"}},
     resolve_fastkv,
     plan_fastkv,
     nullptr,

@@ -87,11 +87,12 @@ const Group param_table[] = {
           "with --retain-rate: at least N tokens are cached, and go on (default 0; fastkv on qwen2: 115)"},
          {"tsp_len", "N", &P::tsp_len, "with --budget: tokens that go on, instead of --tsp-rate (default 2048)"},
          {"long_prompt", "N", &P::long_prompt,
-          "fastkv: from N tokens of prompt on the next two hold instead (default: never; on qwen2: 3500)"},
+          "fastkv: from N tokens of prompt on the next three hold instead (default: never; on qwen2: 3500)"},
          {"long_tsp_layer", "N", &P::long_tsp_layer,
           "the TSP layer of a long prompt (default: --tsp-layer; on qwen2: 3/8 of the layers)"},
          {"long_tsp_rate", "R", &P::long_tsp_rate,
           "what goes on of a long prompt (default: --tsp-rate; on qwen2: 0.1)"},
+         {"long_window", "N", &P::long_window, "the window of a long prompt (default: --window; on qwen2: 32)"},
      }},
     {"Variants of fastkv, snapkv and h2o",
      {
