@@ -205,7 +205,7 @@ void convert_keys(const KvView& view, int head, int first, int n_key, int n_rows
 void PackedKv::pack(int ith, int nth) const {
     const Impl& kv = *impl_;
     const ProductScope scope;
-    static thread_local AlignedBuffer scratch;  // [run of keys][padded row] of the products' type
+    AlignedBuffer& scratch = thread_scratch();  // [run of keys][padded row] of the products' type
     const int value_length = kv.n_group * value_cols;
     const auto key_stride = static_cast<size_t>(kv.key_length + stride_padding);
     const auto value_stride = static_cast<size_t>(value_length + stride_padding);
