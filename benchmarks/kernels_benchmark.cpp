@@ -50,7 +50,12 @@ class Crew {
         work(0);
         finish_.arrive_and_wait();
     }
-    int size() const { return nth_; }
+
+    /// A kernel whose threads take its work in pieces.
+    void run_team(const std::function<void(Team&)>& work) {
+        Team team(nth_);
+        run([&](int) { work(team); });
+    }
 
   private:
     void serve(int ith) {
@@ -134,9 +139,9 @@ struct Layer {
           y(static_cast<size_t>(rows) * static_cast<size_t>(n)),
           m(rows) {}
     void run(Crew& threads) {
-        threads.run([&](int ith) {
+        threads.run_team([&](Team& team) {
             linear(weights, x.data(), static_cast<size_t>(weights.k()), y.data(), static_cast<size_t>(weights.n()), m,
-                   ith, threads.size());
+                   team);
         });
     }
     double operations() const { return 2.0 * m * weights.n() * weights.k(); }
@@ -226,7 +231,7 @@ void bench_gated_mlp(benchmark::State& state) {
     const GatedMlp mlp{{norm.data(), 1e-5F}, &gate, &up, &down};
     const auto stride = static_cast<size_t>(n);
     for (auto _ : state) {
-        crew(nth).run([&](int ith) { gated_mlp(mlp, {x.data(), stride}, {y.data(), stride}, rows, ith, nth); });
+        crew(nth).run_team([&](Team& team) { gated_mlp(mlp, {x.data(), stride}, {y.data(), stride}, rows, team); });
     }
     report_flops(state, 6.0 * rows * n * n_ff, type, nth);
 }
@@ -256,8 +261,8 @@ void bench_prefill(benchmark::State& state) {
         q.data(), out.data(), row.data(), row.data(), rows, n_head, 1.0F / std::sqrt(static_cast<float>(dim)), 0};
     for (auto _ : state) {
         packed.set_rows(view, view, rows, false);
-        crew(nth).run([&](int ith) { packed.pack(ith, nth); });
-        crew(nth).run([&](int ith) { prefill_attention(packed, queries, ith, nth); });
+        crew(nth).run_team([&](Team& team) { packed.pack(team); });
+        crew(nth).run_team([&](Team& team) { prefill_attention(packed, queries, team); });
     }
     const double pairs = 0.5 * rows * (rows + 1.0);
     report_flops(state, 4.0 * pairs * dim * n_head, type, nth);

@@ -83,6 +83,12 @@ void run_threads(int nth, Threads how, const std::function<void(int)>& work) {
     }
 }
 
+/// A kernel whose threads take its work in pieces.
+void run_team(int nth, Threads how, const std::function<void(Team&)>& work) {
+    Team team(nth);
+    run_threads(nth, how, [&](int) { work(team); });
+}
+
 /// K or V of one layer in memory of any type, with gaps between rows and heads, and what its numbers stand for.
 struct Kv {
     KvType type = KvType::f16;
@@ -307,9 +313,8 @@ TEST_P(Linear, EqualsPlainLoop) {
             packed.pack_slab(slab, rows_of(w, packed.k()));
         }
     });
-    run_threads(nth, how, [&, rows = m, threads = nth](int ith) {
-        linear(packed, x.data(), x_stride, y.data(), y_stride, rows, ith, threads);
-    });
+    run_team(nth, how,
+             [&, rows = m](Team& team) { linear(packed, x.data(), x_stride, y.data(), y_stride, rows, team); });
 
     // Products of two bf16 numbers are exact in float32, so in either type only the sum of float32 numbers rounds:
     // relative to Σ|x·w| by a small multiple of 2^-24.
@@ -364,7 +369,8 @@ TEST(LinearBf16, RoundsToNearestEven) {
     PackedWeights packed(GemmType::bf16, 1, 1);
     packed.pack_slab(0, [](int, float* values) { values[0] = 1.0F; });
     std::vector<float> y(inputs.size());
-    linear(packed, inputs.data(), 1, y.data(), 1, static_cast<int>(inputs.size()), 0, 1);
+    Team one(1), two(1);
+    linear(packed, inputs.data(), 1, y.data(), 1, static_cast<int>(inputs.size()), one);
     EXPECT_EQ(y, expected);
     // Whole vectors take another path than single values.
     std::vector<float> identity(64 * 64, 0.0F);
@@ -378,7 +384,7 @@ TEST(LinearBf16, RoundsToNearestEven) {
     for (size_t i = 0; i < 64; ++i) {
         x[i] = inputs[i % 4];
     }
-    linear(square, x.data(), 64, out.data(), 64, 1, 0, 1);
+    linear(square, x.data(), 64, out.data(), 64, 1, two);
     for (size_t i = 0; i < 64; ++i) {
         EXPECT_EQ(out[i], expected[i % 4]) << i;
     }
@@ -427,8 +433,8 @@ TEST_P(LinearInt8, IsWithinRoundingOfAPlainLoop) {
     for (int i = 0; i < m; ++i) x[static_cast<size_t>(i * k + k / 3)] *= 10;
     const PackedWeights packed = packed_weights(GemmType::int8, n, k, w);
     std::vector<float> y(static_cast<size_t>(m) * static_cast<size_t>(n), -12345.0F);
-    run_threads(nth, how, [&, rows = m, cols = n, values = k, threads = nth](int ith) {
-        linear(packed, x.data(), static_cast<size_t>(values), y.data(), static_cast<size_t>(cols), rows, ith, threads);
+    run_team(nth, how, [&, rows = m, cols = n, values = k](Team& team) {
+        linear(packed, x.data(), static_cast<size_t>(values), y.data(), static_cast<size_t>(cols), rows, team);
     });
     double squares = 0;
     for (int i = 0; i < m; ++i) {
@@ -472,9 +478,17 @@ TEST_P(GatedMlpOf, EqualsPlainLoop) {
     const PackedWeights packed_up = packed_weights(type, n_ff, n, up);
     const PackedWeights packed_down = packed_weights(type, n, n_ff, down, true);
     const GatedMlp mlp{{norm.data(), 1e-5F}, &packed_gate, &packed_up, &packed_down};
-    run_threads(nth, how, [&, rows = m, threads = nth](int ith) {
-        gated_mlp(mlp, {x.data(), stride}, {y.data(), stride}, rows, ith, threads);
+    run_team(nth, how, [&, rows = m](Team& team) {
+        gated_mlp(mlp, {x.data(), stride}, {y.data(), stride}, rows, team);
     });
+    auto over = x;
+    run_team(nth, how, [&, rows = m](Team& team) {
+        gated_mlp(mlp, {over.data(), stride}, {over.data(), stride}, rows, team);
+    });
+    for (size_t i = 0; i < y.size(); ++i) {
+        if (i % stride >= static_cast<size_t>(n)) continue;
+        ASSERT_EQ(over[i], y[i]) << "in place " << i;
+    }
     const double allowed = type == GemmType::f32 ? 2e-5 : type == GemmType::bf16 ? 0.06 : 0.25;
     for (int i = 0; i < m; i += std::max(1, m / 13)) {
         const auto h = normalized(&x[static_cast<size_t>(i) * stride], n, norm, 1e-5);
@@ -512,9 +526,15 @@ TEST(Linears, NormaliseOnceAndAddToWhatIsThere) {
         std::vector<float> y_first(m * n_first), y_second(m * n_second);
         const LinearOutput outputs[] = {{&first, {bias.data(), 0}, {y_first.data(), n_first}},
                                         {&second, {residual.data(), n_second}, {y_second.data(), n_second}}};
-        run_threads(2, Threads::at_once, [&](int ith) {
-            linear(outputs, {norm.data(), 1e-5F}, {x.data(), k}, m, ith, 2);
+        run_team(2, Threads::at_once, [&](Team& team) {
+            linear(outputs, {norm.data(), 1e-5F}, {x.data(), k}, m, team);
         });
+        auto over = residual;
+        const LinearOutput in_place{&second, {over.data(), n_second}, {over.data(), n_second}};
+        run_team(2, Threads::at_once, [&](Team& team) {
+            linear({&in_place, 1}, {norm.data(), 1e-5F}, {x.data(), k}, m, team);
+        });
+        EXPECT_EQ(over, y_second);
         const double allowed = type == GemmType::f32 ? 1e-5 : type == GemmType::bf16 ? 0.05 : 0.1;
         for (int i = 0; i < m; ++i) {
             const auto h = normalized(&x[static_cast<size_t>(i * k)], k, norm, 1e-5);
@@ -884,8 +904,8 @@ struct PrefillSetup {
     void run(GemmType type, int nth, Threads how) {
         PackedKv packed(type, shape.head_dim, shape.n_head_kv, shape.n_row + 100);
         packed.set_rows(k.view(), v.view(), shape.n_row, false);
-        run_threads(nth, how, [&](int ith) { packed.pack(ith, nth); });
-        run_threads(nth, how, [&](int ith) { prefill_attention(packed, queries, ith, nth); });
+        run_team(nth, how, [&](Team& team) { packed.pack(team); });
+        run_team(nth, how, [&](Team& team) { prefill_attention(packed, queries, team); });
     }
 
     /// The same as run() with everything written over: what is packed over the rows, the outputs over the queries.
@@ -894,11 +914,11 @@ struct PrefillSetup {
         const RowsWithRoom own_k(k), own_v(v);
         PackedKv packed(type, shape.head_dim, shape.n_head_kv, shape.n_row);
         packed.set_rows(own_k.view, own_v.view, shape.n_row, true);
-        run_threads(nth, how, [&](int ith) { packed.pack(ith, nth); });
+        run_team(nth, how, [&](Team& team) { packed.pack(team); });
         out = q;
         PrefillQueries over = queries;
         over.q = over.out = out.data();
-        run_threads(nth, how, [&](int ith) { prefill_attention(packed, over, ith, nth); });
+        run_team(nth, how, [&](Team& team) { prefill_attention(packed, over, team); });
         return packed.bytes();
     }
 
@@ -1035,10 +1055,11 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
     std::fill(poison.bytes.begin(), poison.bytes.end(), std::byte{0xFF});  // NaN
     PackedKv packed(GemmType::f32, 32, 1, 300);
     packed.set_rows(poison.view(), poison.view(), 300, false);
-    packed.pack(0, 1);
+    Team first(1), second(1), third(1);
+    packed.pack(first);
     packed.set_rows(again.k.view(), again.v.view(), shape.n_row, false);
-    packed.pack(0, 1);
-    prefill_attention(packed, again.queries, 0, 1);
+    packed.pack(second);
+    prefill_attention(packed, again.queries, third);
     EXPECT_EQ(fresh.out, again.out);
 }
 

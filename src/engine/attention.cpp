@@ -48,8 +48,7 @@ void PrefillAttention::set_keys(const Device& device, ggml_gallocr_t allocator, 
     if (!packed_) return;
     packed_->set_rows(kv_view(kv.k), kv_view(kv.v), int(positions.size()), over);
     Graph graph(device, allocator, 4);
-    graph.output(
-        graph.cpu_node({1}, {kv.k, kv.v}, [this](ggml_tensor*, int ith, int nth) { packed_->pack(ith, nth); }));
+    graph.output(graph.cpu_node({1}, {kv.k, kv.v}, [this](ggml_tensor*, kernels::Team& team) { packed_->pack(team); }));
     graph.run();
 }
 
@@ -61,7 +60,7 @@ Attend PrefillAttention::of(std::span<const int32_t> key_rows) {
 }
 
 ggml_tensor* PrefillAttention::by_kernel(Graph& graph, ggml_tensor* q, std::span<const int32_t> key_rows) const {
-    ggml_tensor* out = graph.cpu_node_over(q, [this, key_rows](ggml_tensor* dst, int ith, int nth) {
+    ggml_tensor* out = graph.cpu_node_over(q, {}, [this, key_rows](ggml_tensor* dst, kernels::Team& team) {
         auto* rows = static_cast<float*>(dst->data);
         const kernels::PrefillQueries queries = {
             .q = rows,
@@ -73,7 +72,7 @@ ggml_tensor* PrefillAttention::by_kernel(Graph& graph, ggml_tensor* q, std::span
             .scale = attention_scale(hparams_),
             .sliding_window = hparams_.sliding_window,
         };
-        kernels::prefill_attention(*packed_, queries, ith, nth);
+        kernels::prefill_attention(*packed_, queries, team);
     });
     return ggml_reshape_2d(graph.ctx(), out, q->ne[0] * q->ne[1], q->ne[2]);
 }

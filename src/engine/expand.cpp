@@ -1,7 +1,6 @@
 #include "engine/expand.h"
 
 #include <algorithm>
-#include <atomic>
 
 namespace fastkv {
 
@@ -109,11 +108,10 @@ void ExpandedWeights::fill(const Device& device,
     // the slabs differ in size: threads take the next one when they are done, the longest first
     std::stable_sort(tasks.begin(), tasks.end(),
                      [](const SlabTask& a, const SlabTask& b) { return a.packed->k() > b.packed->k(); });
-    std::atomic<size_t> next{0};
     Graph graph(device, allocator_, 4);
     ggml_tensor* none = graph.input(GGML_TYPE_F32, {1}, "\0\0\0");
-    graph.output(graph.cpu_node({1}, {none}, [&](ggml_tensor*, int, int) {
-        for (size_t task = next++; task < tasks.size(); task = next++) tasks[task].run();
+    graph.output(graph.cpu_node({1}, {none}, [&](ggml_tensor*, kernels::Team& team) {
+        for (int task = team.take(); task < int(tasks.size()); task = team.take()) tasks[size_t(task)].run();
     }));
     graph.run();
 }

@@ -38,8 +38,8 @@ void for_heads(const ScoredLayer& at, int n_head, Work work) {
         return;
     }
     Graph graph(at.device, at.allocator, 4);
-    graph.output(graph.cpu_node({1}, {at.kv.k}, [&](ggml_tensor*, int ith, int nth) {
-        for (int head = ith; head < n_head; head += nth) work(head);
+    graph.output(graph.cpu_node({1}, {at.kv.k}, [&](ggml_tensor*, kernels::Team& team) {
+        for (int head = team.take(); head < n_head; head = team.take()) work(head);
     }));
     graph.run();
 }

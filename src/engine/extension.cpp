@@ -61,8 +61,7 @@ void Extension::extend_layer(int layer, ResidualStream& stream) {
         Graph graph(*weights.device, allocator_.get(), 96 + attention.n_nodes());
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, {n}, positions_.data() + first);
         ggml_tensor* x = stream.rows(graph.ctx(), first, n);
-        ggml_tensor* y = build_block(graph, context, x, positions, attention.of(n_turn - first, n));
-        graph.compute(ggml_cpy(graph.ctx(), y, stream.rows(graph.ctx(), first, n)));
+        graph.compute(build_block_in_place(graph, context, x, positions, attention.of(n_turn - first, n)));
         graph.run();
         advance(layer, n);
     }

@@ -51,9 +51,19 @@ ggml_tensor* Graph::cpu_node(std::initializer_list<int64_t> shape, std::vector<g
                           GGML_N_TASKS_MAX, calls_.back().get());
 }
 
-ggml_tensor* Graph::cpu_node_over(ggml_tensor* arg, CpuCall call) {
-    calls_.push_back(std::make_unique<CpuCall>(std::move(call)));
-    return ggml_custom_inplace(ctx(), arg, nullptr, 0, call_cpu, GGML_N_TASKS_MAX, calls_.back().get());
+ggml_tensor* Graph::cpu_node(std::initializer_list<int64_t> shape, std::vector<ggml_tensor*> args, TeamCall call) {
+    return cpu_node(shape, std::move(args), by_team(std::move(call)));
+}
+
+ggml_tensor* Graph::cpu_node_over(ggml_tensor* target, std::vector<ggml_tensor*> args, TeamCall call) {
+    calls_.push_back(std::make_unique<CpuCall>(by_team(std::move(call))));
+    return ggml_custom_inplace(ctx(), target, args.data(), int(args.size()), call_cpu, GGML_N_TASKS_MAX,
+                               calls_.back().get());
+}
+
+CpuCall Graph::by_team(TeamCall call) {
+    kernels::Team& team = *teams_.emplace_back(std::make_unique<kernels::Team>(device_.n_threads));
+    return [call = std::move(call), &team](ggml_tensor* dst, int, int) { call(dst, team); };
 }
 
 void Graph::output(ggml_tensor* node) {
@@ -72,6 +82,7 @@ void Graph::run() {
             ggml_backend_tensor_set(input.tensor, input.host, 0, ggml_nbytes(input.tensor));
         }
     }
+    for (const auto& team : teams_) team->start_over();
     const std::lock_guard lock(device_.computing);
     const ggml_status status = ggml_backend_graph_compute(device_.backend, graph_);
     if (status != GGML_STATUS_SUCCESS) {

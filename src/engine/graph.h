@@ -8,6 +8,7 @@
 
 #include "ggml-cpp.h"
 #include "ggml.h"
+#include "kernels/team.h"
 #include "model/device.h"
 
 namespace fastkv {
@@ -15,6 +16,9 @@ namespace fastkv {
 /// The work of one CPU thread, `ith` of `nth`, on a node of a graph. All threads of the graph call it; the next node
 /// begins when all have returned.
 using CpuCall = std::function<void(ggml_tensor* dst, int ith, int nth)>;
+
+/// The same for work that the threads take in pieces.
+using TeamCall = std::function<void(ggml_tensor* dst, kernels::Team& team)>;
 
 class Graph {
   public:
@@ -29,9 +33,10 @@ class Graph {
 
     /// A float32 node computed by `call` from `args` (at most 8) on the CPU's threads.
     ggml_tensor* cpu_node(std::initializer_list<int64_t> shape, std::vector<ggml_tensor*> args, CpuCall call);
+    ggml_tensor* cpu_node(std::initializer_list<int64_t> shape, std::vector<ggml_tensor*> args, TeamCall call);
 
-    /// The same, written over `arg`, which no other node may read.
-    ggml_tensor* cpu_node_over(ggml_tensor* arg, CpuCall call);
+    /// The same, written over `target`, which no later node may read; `dst->src[0]` is `target`, then come `args`.
+    ggml_tensor* cpu_node_over(ggml_tensor* target, std::vector<ggml_tensor*> args, TeamCall call);
 
     /// Makes sure that `node` and what it depends on is computed, in the order of these calls.
     void compute(ggml_tensor* node) { ggml_build_forward_expand(graph_, node); }
@@ -51,12 +56,15 @@ class Graph {
         const void* host;
     };
 
+    CpuCall by_team(TeamCall call);
+
     const Device& device_;
     ggml_gallocr_t allocator_;
     ggml_context_ptr ctx_;
     ggml_cgraph* graph_ = nullptr;  // lives in ctx_
     std::vector<Input> inputs_;
     std::vector<std::unique_ptr<CpuCall>> calls_;
+    std::vector<std::unique_ptr<kernels::Team>> teams_;
     bool allocated_ = false;
 };
 

@@ -68,17 +68,18 @@ std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Lin
     const std::vector<Linear> own(linears.begin(), linears.end());
     std::vector<int64_t> sizes;
     for (const Linear& linear : own) sizes.push_back(linear.packed->n());
-    ggml_tensor* all = graph.cpu_node({total(sizes) * x->ne[1]}, {x}, [own, norm](ggml_tensor* dst, int ith, int nth) {
-        const ggml_tensor* src = dst->src[0];
-        std::vector<kernels::LinearOutput> outputs;
-        float* y = floats(dst);
-        for (const Linear& linear : own) {
-            const auto n = size_t(linear.packed->n());
-            outputs.push_back({linear.packed, {linear.bias ? floats(linear.bias) : nullptr, 0}, {y, n}});
-            y += n * size_t(src->ne[1]);
-        }
-        kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), ith, nth);
-    });
+    ggml_tensor* all =
+        graph.cpu_node({total(sizes) * x->ne[1]}, {x}, [own, norm](ggml_tensor* dst, kernels::Team& team) {
+            const ggml_tensor* src = dst->src[0];
+            std::vector<kernels::LinearOutput> outputs;
+            float* y = floats(dst);
+            for (const Linear& linear : own) {
+                const auto n = size_t(linear.packed->n());
+                outputs.push_back({linear.packed, {linear.bias ? floats(linear.bias) : nullptr, 0}, {y, n}});
+                y += n * size_t(src->ne[1]);
+            }
+            kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), team);
+        });
     return split_outputs(graph, all, sizes, x->ne[1]);
 }
 
@@ -125,7 +126,7 @@ std::vector<ggml_tensor*> build_projections(Graph& graph, const LayerContext& la
     return parts;
 }
 
-/// x + W·y: [n_in, rows] -> [n_embd, rows].
+/// x + W·y, over x where W is packed: [n_in, rows] -> [n_embd, rows].
 ggml_tensor* build_residual(Graph& graph, const Linear& linear, ggml_tensor* x, ggml_tensor* y) {
     if (by_row({&linear, 1}, y)) {
         const kernels::QuantizedMatrix matrix = *linear.row_matrix;
@@ -136,22 +137,21 @@ ggml_tensor* build_residual(Graph& graph, const Linear& linear, ggml_tensor* x, 
     }
     const kernels::PackedWeights* w = linear.packed;
     if (!w) return ggml_add(graph.ctx(), x, build_quantised_linear(graph, linear, y));
-    return graph.cpu_node({w->n(), x->ne[1]}, {x, y}, [w](ggml_tensor* dst, int ith, int nth) {
-        const kernels::LinearOutput output{w, rows_of(dst->src[0]), {floats(dst), size_t(w->n())}};
-        kernels::linear({&output, 1}, {}, rows_of(dst->src[1]), int(dst->ne[1]), ith, nth);
+    return graph.cpu_node_over(x, {y}, [w](ggml_tensor* dst, kernels::Team& team) {
+        const kernels::LinearOutput output{w, rows_of(dst), {floats(dst), size_t(w->n())}};
+        kernels::linear({&output, 1}, {}, rows_of(dst->src[1]), int(dst->ne[1]), team);
     });
 }
 
-/// x + down·(silu(gate·norm(x)) · (up·norm(x))): [n_embd, rows] -> [n_embd, rows].
+/// x + down·(silu(gate·norm(x)) · (up·norm(x))), over x where all are packed: [n_embd, rows] -> [n_embd, rows].
 ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
     const LayerLinears& l = layer.linears;
     const float eps = layer.hparams.norm_eps;
     const Linear linears[] = {l.gate, l.up, l.down};
     if (all_packed(linears)) {
         const kernels::GatedMlp mlp{{floats(layer.weights.ffn_norm), eps}, l.gate.packed, l.up.packed, l.down.packed};
-        return graph.cpu_node({x->ne[0], x->ne[1]}, {x}, [mlp](ggml_tensor* dst, int ith, int nth) {
-            const kernels::ConstRows rows = rows_of(dst->src[0]);
-            kernels::gated_mlp(mlp, rows, {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), ith, nth);
+        return graph.cpu_node_over(x, {}, [mlp](ggml_tensor* dst, kernels::Team& team) {
+            kernels::gated_mlp(mlp, rows_of(dst), {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), team);
         });
     }
     if (by_row({linears, 2}, x)) {
@@ -240,6 +240,13 @@ ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x
                          const Attend& attend) {
     ggml_tensor* attention = attend(graph, build_queries(graph, layer, x, positions));
     return build_mlp(graph, layer, build_residual(graph, layer.linears.o, x, attention));
+}
+
+ggml_tensor* build_block_in_place(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                                  const Attend& attend) {
+    ggml_tensor* y = build_block(graph, layer, x, positions, attend);
+    const bool is_over = y->view_src && y->view_src == x->view_src && y->view_offs == x->view_offs;
+    return is_over ? y : ggml_cpy(graph.ctx(), y, x);
 }
 
 ggml_tensor* build_head(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* output_norm,

@@ -50,9 +50,13 @@ std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer
 ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_tensor* keys, ggml_tensor* shift,
                                ggml_tensor* kv_rows, const KvTensors& kv);
 
-/// The layer's output for the rows x [n_embd, rows]: x += attention; x += MLP.
+/// The layer's output for the rows x [n_embd, rows]: x += attention; x += MLP. Packed layers write over x.
 ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                          const Attend& attend);
+
+/// The same, written back to x, rows of a tensor that lasts. Returns the node to compute.
+ggml_tensor* build_block_in_place(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                                  const Attend& attend);
 
 /// Logits of the rows x [n_embd, rows]: final norm and output matrix -> [n_vocab, rows].
 ggml_tensor* build_head(Graph& graph, const HyperParams& hparams, ggml_tensor* x, ggml_tensor* output_norm,

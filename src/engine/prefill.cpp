@@ -274,9 +274,8 @@ void Prefill::compute_block(std::span<const int32_t> key_rows) {
         Graph graph(*device_, allocator_.get(), 96);
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, {n}, positions_.data() + first);
         ggml_tensor* x = stream_.rows(graph.ctx(), first, n);
-        ggml_tensor* y =
-            build_block(graph, *context_, x, positions, attention_->of(key_rows.subspan(size_t(first), size_t(n))));
-        graph.compute(ggml_cpy(graph.ctx(), y, x));
+        graph.compute(build_block_in_place(graph, *context_, x, positions,
+                                           attention_->of(key_rows.subspan(size_t(first), size_t(n)))));
         graph.run();
         setup_.meter.advance(layer_, n);
     }

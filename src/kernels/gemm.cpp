@@ -1,8 +1,10 @@
-// The linear layers: slabs of packed weights times blocks of rows, shared out over threads that never wait.
+// The linear layers: slabs of packed weights times blocks of rows, which threads take piece by piece.
 #include "kernels/gemm.h"
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/int8_product.h"
@@ -13,8 +15,8 @@ namespace fastkv::kernels {
 
 namespace {
 
-/// Blocks are halved down to this where there are few rows for many threads.
-constexpr int min_block_rows = 32;
+/// The last pieces of many rows are at least as large: small ones read the weights for a few products.
+constexpr int max_last_rows = 64;
 
 /// Bytes between rows about to be packed: rows a power of two apart fall on the same few cache sets, and packing is
 /// four times slower.
@@ -244,14 +246,26 @@ void multiply_into(const PackedWeights::Impl& w, int slab, const RowBlock& x, bo
     copy_rows(c, stride, y, y_stride, x.n, cols);
 }
 
-/// Rows per block such that every thread gets at least two tasks, if the rows allow it.
-int choose_block_rows(GemmType type, int m, int n_slab, int nth) {
-    int rows = product_sizes(type).linear_rows;
-    while (rows > min_block_rows && (m + rows - 1) / rows * n_slab < 2 * nth) {
-        rows /= 2;
+/// Rows cut into pieces for a team: as many as products like at first, then fewer and fewer, so that its threads end at
+/// about the same time.
+class RowPieces {
+  public:
+    RowPieces(GemmType type, int m, int n_thread) {
+        const int largest = product_sizes(type).linear_rows;
+        const int smallest = std::clamp(round_up(m / (8 * n_thread), product_m_step), product_m_step, max_last_rows);
+        while (begin_.back() < m) {
+            const int left = m - begin_.back();
+            const int share = round_up(3 * left / (4 * n_thread), product_m_step);
+            begin_.push_back(std::min(m, begin_.back() + std::clamp(share, smallest, largest)));
+        }
     }
-    return rows;
-}
+    int n() const { return static_cast<int>(begin_.size()) - 1; }
+    int begin(int piece) const { return begin_[static_cast<size_t>(piece)]; }
+    int rows(int piece) const { return begin(piece + 1) - begin(piece); }
+
+  private:
+    std::vector<int> begin_ = {0};  ///< [pieces + 1]
+};
 
 /// One slab of one output for a block of rows.
 void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int first) {
@@ -259,7 +273,7 @@ void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int f
     const int first_col = slab * PackedWeights::slab_rows;
     float* y = output.y.data + static_cast<size_t>(first) * output.y.stride + first_col;
     const bool added = output.base.data != nullptr;
-    if (added) {
+    if (added && output.base.data != output.y.data) {
         const float* base = output.base.data + static_cast<size_t>(first) * output.base.stride + first_col;
         copy_rows(base, output.base.stride, y, output.y.stride, x.n, w.slab_cols(slab));
     }
@@ -268,43 +282,31 @@ void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int f
 
 }  // namespace
 
-void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, int ith, int nth) {
+void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team) {
     const ProductScope scope;
     const PackedWeights& first_weights = *outputs.front().weights;
-    const GemmType type = first_weights.type();
-    int64_t n = 0;  // columns of all outputs
-    int n_slab = 0;
+    std::vector<std::pair<const LinearOutput*, int>> slabs;  // of all outputs
     for (const LinearOutput& output : outputs) {
-        n += output.weights->n();
-        n_slab += output.weights->n_slab();
+        for (int slab = 0; slab < output.weights->n_slab(); ++slab) slabs.emplace_back(&output, slab);
     }
-    const int block_rows = choose_block_rows(type, m, n_slab, nth);
-
-    // A thread's tasks are those whose middle, counted in results, falls into its share.
-    const int64_t share_begin = m * n * ith / nth;
-    const int64_t share_end = m * n * (ith + 1) / nth;
-    for (int first = 0; first < m; first += block_rows) {
-        const RowBlock block(thread_scratch(), first_weights.impl(), std::min(block_rows, m - first));
-        bool loaded = false;
-        int64_t before = first * n;  // results of the tasks before this one
-        for (const LinearOutput& output : outputs) {
-            for (int slab = 0; slab < output.weights->n_slab(); ++slab) {
-                const int64_t results = int64_t{block.n} * output.weights->impl().slab_cols(slab);
-                const int64_t middle = before + results / 2;
-                before += results;
-                if (middle < share_begin || middle >= share_end) continue;
-                if (!loaded) block.load(x, first, norm);
-                loaded = true;
-                compute_slab(output, slab, block, first);
-            }
+    const int n_slab = static_cast<int>(slabs.size());
+    const RowPieces rows(first_weights.type(), m, team.n_thread());
+    // few rows for many threads: their slabs are shared out too
+    const int n_part = std::min(n_slab, (2 * team.n_thread() + rows.n() - 1) / rows.n());
+    for (int piece = team.take(); piece < rows.n() * n_part; piece = team.take()) {
+        const int first = rows.begin(piece / n_part), part = piece % n_part;
+        const RowBlock block(thread_scratch(), first_weights.impl(), rows.rows(piece / n_part));
+        block.load(x, first, norm);
+        for (int i = n_slab * part / n_part; i < n_slab * (part + 1) / n_part; ++i) {
+            const auto& [output, slab] = slabs[static_cast<size_t>(i)];
+            compute_slab(*output, slab, block, first);
         }
     }
 }
 
-void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, size_t y_stride, int m, int ith,
-            int nth) {
+void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, size_t y_stride, int m, Team& team) {
     const LinearOutput output{.weights = &w, .y = {y, y_stride}};
-    linear({&output, 1}, {}, {x, x_stride}, m, ith, nth);
+    linear({&output, 1}, {}, {x, x_stride}, m, team);
 }
 
 namespace {
@@ -344,24 +346,19 @@ void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidd
 
 }  // namespace
 
-void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth) {
+void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, Team& team) {
     const ProductScope scope;
     static thread_local AlignedBuffer x_memory;
-    const GemmType type = mlp.gate->type();
-    const int n = mlp.gate->k();
-    const auto share = [&](int i) {
-        return std::min(m, round_up(static_cast<int>(int64_t{m} * i / nth), product_m_step));
-    };
-    const int end = ith + 1 == nth ? m : share(ith + 1);
-    const int step = product_sizes(type).linear_rows;
-    for (int first = share(ith); first < end; first += step) {
-        const int rows = std::min(step, end - first);
+    const RowPieces pieces(mlp.gate->type(), m, team.n_thread());
+    for (int piece = team.take(); piece < pieces.n(); piece = team.take()) {
+        const int first = pieces.begin(piece), rows = pieces.rows(piece);
         const RowBlock block(x_memory, mlp.gate->impl(), rows);
         const RowBlock hidden(thread_scratch(), mlp.down->impl(), rows);
         block.load(x, first, mlp.norm);
         compute_hidden(mlp, block, hidden);
+        const float* source = x.data + static_cast<size_t>(first) * x.stride;
         float* target = y.data + static_cast<size_t>(first) * y.stride;
-        copy_rows(x.data + static_cast<size_t>(first) * x.stride, x.stride, target, y.stride, rows, n);
+        if (target != source) copy_rows(source, x.stride, target, y.stride, rows, mlp.gate->k());
         for (int slab = 0; slab < mlp.down->n_slab(); ++slab) {
             multiply_into(mlp.down->impl(), slab, hidden, true, target + slab * PackedWeights::slab_rows, y.stride);
         }

@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 
+#include "kernels/team.h"
+
 namespace fastkv::kernels {
 
 /// The type in which products read their operands. Results are float32. int8 (with scales, see PackedWeights) is for
@@ -83,23 +85,22 @@ struct LinearOutput {
     Rows y;
 };
 
-/// Linear layers of the rows x[m][k]: this thread's share of them, thread `ith` of `nth`, all of which call with the
-/// same arguments. The grid of row blocks and slabs is shared out evenly; x is normalised and rounded to the weights'
-/// type once for all outputs. Safe from any threading library: every product runs on the calling thread alone.
-void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, int ith, int nth);
+/// Linear layers of the rows x[m][k]: the pieces that this thread of the team takes. x is normalised and rounded to the
+/// weights' type once for all outputs of a piece; a base may be its y. Safe from any threading library: every product
+/// runs on the calling thread alone.
+void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team);
 
 /// The same for one output, nothing added.
-void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, size_t y_stride, int m, int ith,
-            int nth);
+void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, size_t y_stride, int m, Team& team);
 
-/// y[m][n] = x + down·(silu(gate·x̂) · up·x̂) with x̂ = norm(x): this thread's share of the rows, from x to y without a
-/// result in between that leaves the thread's caches. x and y do not overlap.
+/// y[m][n] = x + down·(silu(gate·x̂) · up·x̂) with x̂ = norm(x): the rows that this thread of the team takes, from x to y
+/// without a result in between that leaves the thread's caches. y may be x.
 struct GatedMlp {
     RmsNorm norm;
     const PackedWeights* gate = nullptr;  ///< [n_ff][n]
     const PackedWeights* up = nullptr;    ///< [n_ff][n]
     const PackedWeights* down = nullptr;  ///< [n][n_ff], packed as one that reads hidden values
 };
-void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, int ith, int nth);
+void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, Team& team);
 
 }  // namespace fastkv::kernels

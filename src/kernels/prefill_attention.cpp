@@ -202,7 +202,7 @@ void convert_keys(const KvView& view, int head, int first, int n_key, int n_rows
 }  // namespace
 
 // A run of rows is read before the first of its units is written, which may lie over them.
-void PackedKv::pack(int ith, int nth) const {
+void PackedKv::pack(Team& team) const {
     const Impl& kv = *impl_;
     const ProductScope scope;
     AlignedBuffer& scratch = thread_scratch();  // [run of keys][padded row] of the products' type
@@ -213,7 +213,7 @@ void PackedKv::pack(int ith, int nth) const {
     const int n_run = (n_unit + kv.run_units - 1) / kv.run_units;
     scratch.reserve(static_cast<size_t>(kv.run_units * kv.unit) * std::max(key_stride, value_stride) *
                     gemm_type_size(kv.type));
-    for (int task = ith; task < kv.n_head_kv * n_run; task += nth) {
+    for (int task = team.take(); task < kv.n_head_kv * n_run; task = team.take()) {
         const int head = task / n_run;
         const int u = task % n_run * kv.run_units;
         const int n_key = std::min(kv.run_units, n_unit - u) * kv.unit;
@@ -407,7 +407,7 @@ void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block
 
 }  // namespace
 
-void prefill_attention(const PackedKv& packed, const PrefillQueries& queries, int ith, int nth) {
+void prefill_attention(const PackedKv& packed, const PrefillQueries& queries, Team& team) {
     const PackedKv::Impl& kv = packed.impl();
     const ProductScope scope;
     const int group_size = queries.n_head / kv.n_head_kv;
@@ -416,15 +416,8 @@ void prefill_attention(const PackedKv& packed, const PrefillQueries& queries, in
         block_queries = block_queries / product_m_step * product_m_step;
     }
     const int n_block = (queries.n_query + block_queries - 1) / block_queries;
-    // Later queries see more keys. Tasks are dealt out from the dearest to the cheapest, to and fro, so that each
-    // thread's sum is the same to within the cheapest ones.
-    const int n_task = n_block * kv.n_head_kv;
-    for (int task = 0; task < n_task; ++task) {
-        const int turn = task / nth;
-        const int place = task % nth;
-        if ((turn % 2 == 0 ? place : nth - 1 - place) != ith) {
-            continue;
-        }
+    // later queries see more keys: the dearest blocks come first
+    for (int task = team.take(); task < n_block * kv.n_head_kv; task = team.take()) {
         const int first = (n_block - 1 - task / kv.n_head_kv) * block_queries;
         const Block block{task % kv.n_head_kv, first, std::min(block_queries, queries.n_query - first)};
         attend(kv, queries, block, group_size);

@@ -8,6 +8,7 @@
 
 #include "kernels/gemm.h"
 #include "kernels/kv_view.h"
+#include "kernels/team.h"
 
 namespace fastkv::kernels {
 
@@ -31,8 +32,8 @@ class PackedKv {
     /// v must stay until the attention is computed.
     void set_rows(const KvView& k, const KvView& v, int n_rows, bool over);
 
-    /// Packs them: this thread's share of the blocks. To be finished by all threads before prefill_attention() begins.
-    void pack(int ith, int nth) const;
+    /// Packs them: the blocks that this thread of the team takes. To be finished before prefill_attention() begins.
+    void pack(Team& team) const;
 
     struct Impl;
     Impl& impl() const { return *impl_; }
@@ -54,8 +55,7 @@ struct PrefillQueries {
     int sliding_window = 0;  ///< 0: none
 };
 
-/// out = softmax(scale · q·Kᵀ, masked)·V: this thread's share, balanced by the keys that each block of queries
-/// really sees.
-void prefill_attention(const PackedKv& kv, const PrefillQueries& queries, int ith, int nth);
+/// out = softmax(scale · q·Kᵀ, masked)·V: the blocks of queries that this thread of the team takes.
+void prefill_attention(const PackedKv& kv, const PrefillQueries& queries, Team& team);
 
 }  // namespace fastkv::kernels
