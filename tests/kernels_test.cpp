@@ -21,6 +21,7 @@
 #include "kernels/key_scores.h"
 #include "kernels/prefill_attention.h"
 #include "kernels/quantized_linear.h"
+#include "kernels/rope.h"
 #include "kernels/simd.h"
 #include "kernels/vector_ops.h"
 
@@ -1062,6 +1063,59 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
     prefill_attention(packed, again.queries, third);
     EXPECT_EQ(fresh.out, again.out);
 }
+
+// ---- rotary position embedding -------------------------------------------------------------------------------
+
+struct RopeCase {
+    int n_rot, head_dim, n_head, n_row;
+    bool halves, with_factors;
+    int nth;
+};
+
+class RopeOf : public testing::TestWithParam<RopeCase> {};
+
+TEST_P(RopeOf, TurnsPairsByTheirAngles) {
+    const auto [n_rot, head_dim, n_head, n_row, halves, with_factors, nth] = GetParam();
+    const std::vector<float> factors = random_floats(static_cast<size_t>(n_rot / 2), 3);
+    std::vector<float> divide_by;
+    for (const float factor : factors) divide_by.push_back(1.0F + std::abs(factor));
+    const Rope rope{n_rot, 10000.0F, with_factors ? 0.25F : 1.0F, with_factors ? divide_by.data() : nullptr, halves};
+    std::vector<int32_t> positions;  // near ones, and far beyond any context
+    for (int row = 0; row < n_row; ++row) positions.push_back(row % 7 == 6 ? 1000000 + 31 * row : row * row);
+    const auto x = random_floats(static_cast<size_t>(n_row * n_head * head_dim), 5);
+    auto turned = x;
+    run_team(nth, Threads::at_once, [&, rows = n_row, heads = n_head, dim = head_dim](Team& team) {
+        rotate(rope, positions.data(), turned.data(), rows, heads, dim, team);
+    });
+    const float step = std::pow(10000.0F, -2.0F / static_cast<float>(n_rot));
+    for (int row = 0; row < n_row; ++row) {
+        auto power = static_cast<float>(positions[static_cast<size_t>(row)]);  // rounded as the angles of ggml are
+        for (int pair = 0; pair < n_rot / 2; ++pair, power *= step) {
+            const float scaled = with_factors ? power / divide_by[static_cast<size_t>(pair)] : power;
+            const double angle = static_cast<double>(rope.freq_scale * scaled);
+            for (int head = 0; head < n_head; ++head) {
+                const auto first = static_cast<size_t>((row * n_head + head) * head_dim);
+                const size_t i = first + static_cast<size_t>(halves ? pair : 2 * pair);
+                const size_t j = first + static_cast<size_t>(halves ? pair + n_rot / 2 : 2 * pair + 1);
+                const double a = static_cast<double>(x[i]), b = static_cast<double>(x[j]);
+                ASSERT_NEAR(turned[i], a * std::cos(angle) - b * std::sin(angle), 1e-6) << row << " " << pair;
+                ASSERT_NEAR(turned[j], a * std::sin(angle) + b * std::cos(angle), 1e-6) << row << " " << pair;
+            }
+        }
+        for (int head = 0; head < n_head; ++head) {
+            for (int i = n_rot; i < head_dim; ++i) {
+                const auto at = static_cast<size_t>((row * n_head + head) * head_dim + i);
+                ASSERT_EQ(turned[at], x[at]) << "beyond n_rot";
+            }
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, RopeOf,
+                         testing::Values(RopeCase{64, 64, 9, 70, false, false, 2},
+                                         RopeCase{64, 64, 3, 40, true, false, 3},
+                                         RopeCase{32, 80, 2, 33, true, true, 1}, RopeCase{10, 16, 1, 5, false, true, 2},
+                                         RopeCase{128, 128, 2, 9, true, false, 1}));
 
 // ---- cache attention -----------------------------------------------------------------------------------------
 

@@ -5,22 +5,33 @@
 #include <span>
 #include <vector>
 
+#include "kernels/rope.h"
 #include "model/hparams.h"
 
 namespace fastkv {
 
 namespace {
 
-/// RoPE on x [head_dim, heads, rows] at positions [rows]; keys are cached rotated with their original position.
+float* floats(const ggml_tensor* tensor) { return static_cast<float*>(tensor->data); }
+
+/// RoPE on x [head_dim, heads, rows] at positions [rows], over x where the kernel does it; keys are cached rotated with
+/// their original position.
 ggml_tensor* build_rope(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
     const HyperParams& hp = layer.hparams;
+    if (graph.device().own_kernels) {
+        const ggml_tensor* factors = layer.weights.rope_freqs;
+        const kernels::Rope rope{hp.n_rot, hp.rope_theta, hp.rope_freq_scale, factors ? floats(factors) : nullptr,
+                                 rope_mode(hp) == GGML_ROPE_TYPE_NEOX};
+        return graph.cpu_node_over(x, {positions}, [rope](ggml_tensor* dst, kernels::Team& team) {
+            kernels::rotate(rope, static_cast<const int32_t*>(dst->src[1]->data), floats(dst), int(dst->ne[2]),
+                            int(dst->ne[1]), int(dst->ne[0]), team);
+        });
+    }
     // the last four arguments belong to YaRN, which read_hparams() refuses
     return ggml_rope_ext(graph.ctx(), x, positions, layer.weights.rope_freqs, hp.n_rot, rope_mode(hp),
                          /*n_ctx_orig=*/0, hp.rope_theta, hp.rope_freq_scale, /*ext_factor=*/0.0f,
                          /*attn_factor=*/1.0f, /*beta_fast=*/32.0f, /*beta_slow=*/1.0f);
 }
-
-float* floats(const ggml_tensor* tensor) { return static_cast<float*>(tensor->data); }
 
 /// The rows of a matrix of float32: [values, rows].
 kernels::ConstRows rows_of(const ggml_tensor* x) { return {floats(x), x->nb[1] / sizeof(float)}; }
