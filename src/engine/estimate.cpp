@@ -100,11 +100,13 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const ggml_type type = compute_type(impl.params.compute);
     const uint64_t layer_kv = cache_bytes({type, type}, hp.head_dim, hp.n_head_kv, int64_t{hp.n_head_kv} * n_prompt);
     const uint64_t stream = n * uint64_t(hp.n_embd) * sizeof(float);
+    const bool stored_as_read = types == KvTypes{type, type};  // then layers that keep all are read from the cache
     uint64_t packed_kv = 0;
     if (choice.prefill_attention) {
         const kernels::PackedKv packed(choice.gemm, hp.head_dim, hp.n_head_kv, n_prompt);
-        packed_kv = all_compress ? packed.bytes_beside(kernel_type(type))
-                                 : layer_kv / ggml_type_size(type) * kernels::gemm_type_size(choice.gemm);
+        packed_kv = all_compress || !stored_as_read
+                        ? packed.bytes_beside(kernel_type(type))
+                        : layer_kv / ggml_type_size(type) * kernels::gemm_type_size(choice.gemm);
     }
     // per thread scores of a head group over the window, in pieces of 32 MiB, and the sums of all heads twice
     const uint64_t score_rows = std::min(n * sizeof(float) * uint64_t(window * hp.n_group()), uint64_t{32} << 20);
@@ -116,7 +118,7 @@ CostEstimate estimate(const Model& model, const MethodParams& method_params, int
     const uint64_t all_logits = some_logits + (session.all_logits ? n * row_logits : 0);
     const uint64_t record =
         session.record_attention ? n * sizeof(float) * uint64_t(hp.n_layer) * uint64_t(hp.n_head) : 0;
-    const uint64_t scratch = compresses || types != KvTypes{type, type} ? layer_kv : 0;
+    const uint64_t scratch = compresses || !stored_as_read ? layer_kv : 0;
     cost.working_bytes = stream + scratch + packed_kv + scores + expanded_bytes(impl, choice) +
                          chunk_bytes(hp, device, n_prompt) + all_logits + record;
     return cost;

@@ -262,7 +262,7 @@ void Prefill::keep_rows(std::span<const int32_t> rows) {
     std::vector<int32_t> positions;
     for (const int32_t row : rows) positions.push_back(positions_[size_t(row)]);
     positions_ = std::move(positions);
-    stream_.shrink(n_rows());
+    if (!is_last()) stream_.shrink(n_rows());
     setup_.meter.advance(layer_, dropped);
 }
 

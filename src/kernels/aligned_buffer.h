@@ -17,6 +17,8 @@ constexpr int round_up(int value, int step) { return (value + step - 1) / step *
 /// Uninitialised memory on a cache line's boundary.
 class AlignedBuffer {
   public:
+    static constexpr size_t cache_line = 64;
+
     AlignedBuffer() = default;
     explicit AlignedBuffer(size_t bytes) { reserve(bytes); }
 
@@ -59,7 +61,6 @@ class AlignedBuffer {
     }
 
   private:
-    static constexpr size_t cache_line = 64;
     static constexpr size_t huge_page = size_t{2} << 20;
 
     struct Free {

@@ -26,9 +26,6 @@ constexpr int lone_unit_keys = 256;
 /// Values are multiplied in column groups of this width: within it, packed units of keys follow one another.
 constexpr int value_cols = 64;
 
-/// Packed operands begin on cache lines.
-constexpr size_t operand_alignment = 64;
-
 /// Queries of a block at most: later ones would keep earlier ones waiting for keys that they do not see.
 constexpr int max_block_queries = 128;
 
@@ -85,11 +82,13 @@ struct Units {
     std::byte* of_head(int head) const { return data + static_cast<size_t>(head) * head_stride; }
 };
 
-/// Whether every head has room for so many rows, one behind the other, and begins as packed operands do.
+/// Whether every head has room for so many rows, one behind the other, and begins on a cache line, as packed operands
+/// do.
 bool has_room(const KvView& rows, int head_dim, int n_rows) {
     return rows.row_stride == kv_row_size(rows.type, head_dim) &&
            rows.head_stride >= static_cast<size_t>(n_rows) * rows.row_stride &&
-           reinterpret_cast<uintptr_t>(rows.data) % operand_alignment == 0 && rows.head_stride % operand_alignment == 0;
+           reinterpret_cast<uintptr_t>(rows.data) % AlignedBuffer::cache_line == 0 &&
+           rows.head_stride % AlignedBuffer::cache_line == 0;
 }
 
 Units units_over(const KvView& rows) {
