@@ -30,7 +30,7 @@ void find_angles(const Rope& rope, float step, int32_t position, double* angles)
     for (int i = 0; i < rope.n_rot / 2; ++i, unscaled *= step) {
         const float angle = rope.freq_scale * (rope.factors != nullptr ? unscaled / rope.factors[i] : unscaled);
         const double turns = static_cast<double>(angle) * (1 / full_turn);
-        angles[i] = (turns - static_cast<double>(static_cast<int32_t>(turns))) * full_turn;
+        angles[i] = (turns - std::trunc(turns)) * full_turn;
     }
 }
 
