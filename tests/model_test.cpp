@@ -514,8 +514,9 @@ TEST(Memory, IsCheckedBeforeTheWeightsAreExpanded) {
     const std::string expanded = error_of([&] { Model::load(path, {.compute = Compute::f32}); });
     setrlimit(RLIMIT_AS, &before);
     EXPECT_EQ(in_place, "");
-    EXPECT_EQ(expanded.rfind("not enough memory: the float32 copy of the weights needs 0.2 GiB, 0.1 GiB is", 0), 0u)
-        << expanded;
+    // how much there is depends on what libraries have reserved by then
+    EXPECT_EQ(expanded.rfind("not enough memory: the float32 copy of the weights needs 0.2 GiB, ", 0), 0u) << expanded;
+    EXPECT_NE(expanded.find(" is available (use --compute auto"), std::string::npos) << expanded;
     EXPECT_EQ(error_of([&] { Model::load(path, {.compute = Compute::f32}); }), "");
 }
 #endif
