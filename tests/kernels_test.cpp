@@ -370,8 +370,8 @@ TEST(LinearBf16, RoundsToNearestEven) {
     PackedWeights packed(GemmType::bf16, 1, 1);
     packed.pack_slab(0, [](int, float* values) { values[0] = 1.0F; });
     std::vector<float> y(inputs.size());
-    Team one(1), two(1);
-    linear(packed, inputs.data(), 1, y.data(), 1, static_cast<int>(inputs.size()), one);
+    const auto alone = [](const std::function<void(Team&)>& work) { run_team(1, Threads::one_by_one, work); };
+    alone([&](Team& team) { linear(packed, inputs.data(), 1, y.data(), 1, static_cast<int>(inputs.size()), team); });
     EXPECT_EQ(y, expected);
     // Whole vectors take another path than single values.
     std::vector<float> identity(64 * 64, 0.0F);
@@ -385,7 +385,7 @@ TEST(LinearBf16, RoundsToNearestEven) {
     for (size_t i = 0; i < 64; ++i) {
         x[i] = inputs[i % 4];
     }
-    linear(square, x.data(), 64, out.data(), 64, 1, two);
+    alone([&](Team& team) { linear(square, x.data(), 64, out.data(), 64, 1, team); });
     for (size_t i = 0; i < 64; ++i) {
         EXPECT_EQ(out[i], expected[i % 4]) << i;
     }
@@ -1056,11 +1056,10 @@ TEST(PrefillAttention, IgnoresRowsOfAnEarlierLayer) {
     std::fill(poison.bytes.begin(), poison.bytes.end(), std::byte{0xFF});  // NaN
     PackedKv packed(GemmType::f32, 32, 1, 300);
     packed.set_rows(poison.view(), poison.view(), 300, false);
-    Team first(1), second(1), third(1);
-    packed.pack(first);
+    run_team(1, seq, [&](Team& team) { packed.pack(team); });
     packed.set_rows(again.k.view(), again.v.view(), shape.n_row, false);
-    packed.pack(second);
-    prefill_attention(packed, again.queries, third);
+    run_team(1, seq, [&](Team& team) { packed.pack(team); });
+    run_team(1, seq, [&](Team& team) { prefill_attention(packed, again.queries, team); });
     EXPECT_EQ(fresh.out, again.out);
 }
 

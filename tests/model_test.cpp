@@ -502,6 +502,7 @@ TEST(Memory, IsCheckedBeforeTheWeightsAreExpanded) {
     tiny.n_layer = 2;
     tiny.type = GGML_TYPE_Q4_0;
     const std::string path = write_tiny_model(tiny);
+    Model::load(path);  // what threads and libraries reserve for themselves is there before the limit is drawn
     rlimit before{};
     ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
     uint64_t pages = 0;
@@ -514,9 +515,8 @@ TEST(Memory, IsCheckedBeforeTheWeightsAreExpanded) {
     const std::string expanded = error_of([&] { Model::load(path, {.compute = Compute::f32}); });
     setrlimit(RLIMIT_AS, &before);
     EXPECT_EQ(in_place, "");
-    // how much there is depends on what libraries have reserved by then
-    EXPECT_EQ(expanded.rfind("not enough memory: the float32 copy of the weights needs 0.2 GiB, ", 0), 0u) << expanded;
-    EXPECT_NE(expanded.find(" is available (use --compute auto"), std::string::npos) << expanded;
+    EXPECT_EQ(expanded.rfind("not enough memory: the float32 copy of the weights needs 0.2 GiB, 0.1 GiB is", 0), 0u)
+        << expanded;
     EXPECT_EQ(error_of([&] { Model::load(path, {.compute = Compute::f32}); }), "");
 }
 #endif
