@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "kernels/simd.h"
 
@@ -131,13 +132,47 @@ void pack_operand(int n, int k, OperandOrder order, const void* source, size_t r
 
 namespace {
 
-/// 32 columns of C, for 32 rows (two tiles below each other) or 16: the four products of a step of k use two tiles of A
-/// and two of B, so that loads take half of the time of the products.
-template <bool two_rows>
-FASTKV_AMX void multiply_tiles(const ProductShape& shape, const uint16_t* a, const uint16_t* b, float* c) {
+/// k up to which 32 rows of A stay in the first-level cache while they meet column after column of B.
+constexpr int max_kept_k = 640;
+
+/// A tile of an operand. One that passes by, not to be read again soon, is loaded as such (TILELOADDT1) and pushes
+/// nothing out of the first-level cache.
+#define FASTKV_LOAD_TILE(tile, source, stride, passes_by) \
+    do {                                                  \
+        if constexpr (passes_by) {                        \
+            _tile_stream_loadd(tile, source, stride);     \
+        } else {                                          \
+            _tile_loadd(tile, source, stride);            \
+        }                                                 \
+    } while (false)
+
+/// A block of C, 32 columns of 32 rows or 16, and the one that follows it.
+struct Block {
+    const uint16_t* a;
+    const uint16_t* b;
+    float* c;
+    const float* next_c;
+};
+
+/// Asks for two rows of the next block in each of the first 16 steps of k, to be written.
+inline void fetch_results(const float* next_c, size_t c_stride, int step) {
+    if (step >= tile_rows) return;
+    const float* row = next_c + 2 * static_cast<size_t>(step) * c_stride;
+    for (const float* half : {row, row + tile_rows, row + c_stride, row + c_stride + tile_rows}) {
+        __builtin_prefetch(half, 1, 3);
+    }
+}
+
+/// The four products of a step of k use two tiles of A, below each other, and two of B, so that loads take half of the
+/// time of the products. B passes by, and so does an A that is too long to be kept.
+template <bool two_rows, bool long_a>
+FASTKV_AMX void multiply_block(const ProductShape& shape, const Block& block, FetchAhead& ahead) {
     const size_t a_stride = shape.a_stride * sizeof(uint16_t);
     const size_t c_stride = shape.c_stride * sizeof(float);
+    const uint16_t* a = block.a;
     const uint16_t* a_lower = a + tile_rows * shape.a_stride;
+    const uint16_t* b = block.b;
+    float* c = block.c;
     float* c_lower = c + tile_rows * shape.c_stride;
     if (shape.accumulate) {
         _tile_loadd(0, c, c_stride);
@@ -153,10 +188,12 @@ FASTKV_AMX void multiply_tiles(const ProductShape& shape, const uint16_t* a, con
         _tile_zero(3);
     }
     for (int depth = 0; depth < shape.k; depth += tile_k, b += 4 * tile_values) {
-        _tile_loadd(4, a + depth, a_stride);
-        _tile_loadd(6, b, 64);
-        if constexpr (two_rows) _tile_loadd(5, a_lower + depth, a_stride);
-        _tile_loadd(7, b + tile_values, 64);
+        fetch_ahead(ahead);
+        if (shape.fetches_c) fetch_results(block.next_c, shape.c_stride, depth / tile_k);
+        FASTKV_LOAD_TILE(4, a + depth, a_stride, long_a);
+        _tile_stream_loadd(6, b, 64);
+        if constexpr (two_rows) FASTKV_LOAD_TILE(5, a_lower + depth, a_stride, long_a);
+        _tile_stream_loadd(7, b + tile_values, 64);
         _tile_dpbf16ps(0, 4, 6);
         if constexpr (two_rows) _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(1, 4, 7);
@@ -170,25 +207,41 @@ FASTKV_AMX void multiply_tiles(const ProductShape& shape, const uint16_t* a, con
     }
 }
 
+using MultiplyBlock = void (*)(const ProductShape&, const Block&, FetchAhead&);
+
+MultiplyBlock block_product(int rows, int k) {
+    if (rows > tile_rows) return k > max_kept_k ? multiply_block<true, true> : multiply_block<true, false>;
+    return k > max_kept_k ? multiply_block<false, true> : multiply_block<false, false>;
+}
+
+/// All rows by the columns [first_col, first_col + n_col): 32 rows meet all of them before the next 32 come.
+void multiply_columns(const ProductShape& shape, int first_col, int n_col, const uint16_t* a, const uint16_t* packed_b,
+                      float* c, FetchAhead& ahead) {
+    constexpr int block_size = 2 * tile_rows;
+    for (int row = 0; row < shape.m; row += block_size) {
+        const uint16_t* a_row = a + static_cast<size_t>(row) * shape.a_stride;
+        float* c_row = c + static_cast<size_t>(row) * shape.c_stride;
+        const float* next_row = c_row + block_size * shape.c_stride + first_col;
+        const MultiplyBlock multiply_one = block_product(shape.m - row, shape.k);
+        for (int col = first_col; col < first_col + n_col; col += block_size) {
+            const int group = col / group_cols * group_cols;
+            const uint16_t* b = packed_b + static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
+                                static_cast<size_t>((col - group) / tile_rows) * tile_values;
+            const bool last = col + block_size == first_col + n_col;
+            multiply_one(shape, {a_row, b, c_row + col, last ? next_row : c_row + col + block_size}, ahead);
+        }
+    }
+}
+
 }  // namespace
 
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c) {
-    const auto* rows = static_cast<const uint16_t*>(a);
-    const auto* columns = static_cast<const uint16_t*>(packed_b);
+void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead) {
+    // long rows, which are not kept, meet few columns at a time, so that the second-level cache keeps those
+    const int n_col = shape.k > max_kept_k ? group_cols : shape.n;
     memory_barrier();
-    for (int row = 0; row < shape.m; row += 2 * tile_rows) {
-        const uint16_t* a_row = rows + static_cast<size_t>(row) * shape.a_stride;
-        float* c_row = c + static_cast<size_t>(row) * shape.c_stride;
-        for (int col = 0; col < shape.n; col += 2 * tile_rows) {
-            const int group = col / group_cols * group_cols;
-            const uint16_t* b = columns + static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
-                                static_cast<size_t>((col - group) / tile_rows) * tile_values;
-            if (row + tile_rows < shape.m) {
-                multiply_tiles<true>(shape, a_row, b, c_row + col);
-            } else {
-                multiply_tiles<false>(shape, a_row, b, c_row + col);
-            }
-        }
+    for (int first = 0; first < shape.n; first += n_col) {
+        multiply_columns(shape, first, n_col, static_cast<const uint16_t*>(a), static_cast<const uint16_t*>(packed_b),
+                         c, ahead);
     }
     memory_barrier();
 }
@@ -203,7 +256,7 @@ bool available() { return false; }
 Tiles::Tiles() = default;
 Tiles::~Tiles() = default;
 void pack_operand(int, int, OperandOrder, const void*, size_t, void*) {}
-void multiply(const ProductShape&, const void*, const void*, float*) {}
+void multiply(const ProductShape&, const void*, const void*, float*, FetchAhead&) {}
 
 }  // namespace fastkv::kernels::amx
 

@@ -20,10 +20,19 @@ class Tiles {
 /// Keeps the compiler from moving ordinary loads and stores across: it does not know what tile instructions touch.
 inline void memory_barrier() { asm volatile("" ::: "memory"); }
 
+/// Brings some more of what is read next into the second-level cache: as much in every step of k of 256 rows by 256
+/// columns as such an operand has.
+inline void fetch_ahead(FetchAhead& ahead) {
+    constexpr int lines = 4;
+    constexpr size_t cache_line = 64;
+    if (ahead.next >= ahead.end) return;
+    for (int i = 0; i < lines; ++i, ahead.next += cache_line) __builtin_prefetch(ahead.next, 0, 2);
+}
+
 /// As the functions of product.h, for bf16. Packed operands lie tile by tile:
 /// [n / 64][k / 32][64 / 16 tiles][16 pairs of k][16 columns][2]: units of 64 columns, or of any 32 values of k for 64
 /// columns, may be strung together or cut off.
 void pack_operand(int n, int k, OperandOrder order, const void* source, size_t row_stride, void* packed);
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c);
+void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead);
 
 }  // namespace fastkv::kernels::amx

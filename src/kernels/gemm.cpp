@@ -18,6 +18,9 @@ namespace {
 /// The last pieces of many rows are at least as large: small ones read the weights for a few products.
 constexpr int max_last_rows = 64;
 
+/// Rows of a piece are multiples of this many, which tiles multiply together.
+constexpr int piece_step = 2 * product_m_step;
+
 /// Bytes between rows about to be packed: rows a power of two apart fall on the same few cache sets, and packing is
 /// four times slower.
 constexpr size_t row_padding = 64;
@@ -50,6 +53,13 @@ struct PackedWeights::Impl {
         return memory.data() + static_cast<size_t>(slab) * slab_bytes +
                static_cast<size_t>(padded_slab_cols(slab)) * static_cast<size_t>(chunk_begin(chunk)) *
                    gemm_type_size(type);
+    }
+    /// A slab's columns, which are multiplied next; nothing behind the last.
+    FetchAhead to_fetch(int slab) const {
+        if (slab >= n_slab) return {};
+        const std::byte* begin = operand(slab, 0);
+        return {begin, begin + static_cast<size_t>(padded_slab_cols(slab)) * static_cast<size_t>(k_padded) *
+                                   gemm_type_size(type)};
     }
     /// [slab_rows]
     float* slab_scales(int slab, int chunk) const {
@@ -203,20 +213,33 @@ struct RowBlock {
     }
 };
 
-/// The columns of one slab for a block of rows: c[padded rows][padded columns of the slab], or added to it.
-void multiply_slab(const PackedWeights::Impl& w, int slab, const RowBlock& x, bool accumulate, float* c,
-                   size_t c_stride) {
+/// Where the product of a slab goes.
+struct SlabResult {
+    float* c;  ///< [padded rows][padded columns of the slab]
+    size_t stride;
+    bool accumulate;  ///< added to it
+    bool far;         ///< not in this thread's caches
+};
+
+/// The columns of one slab for a block of rows.
+void multiply_slab(const PackedWeights::Impl& w, int slab, const RowBlock& x, const SlabResult& result,
+                   FetchAhead& ahead) {
     for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
-        const ProductShape shape{
-            w.type,   x.padded, w.padded_slab_cols(slab), w.chunk_length(chunk), accumulate || chunk > 0,
-            x.stride, c_stride};
+        const ProductShape shape{w.type,
+                                 x.padded,
+                                 w.padded_slab_cols(slab),
+                                 w.chunk_length(chunk),
+                                 result.accumulate || chunk > 0,
+                                 x.stride,
+                                 result.stride,
+                                 result.far};
         const std::byte* rows = x.at(w.chunk_begin(chunk));
         if (w.type == GemmType::int8) {
             const int8::Scales scales{x.scales + chunk, x.n_chunk, w.slab_scales(slab, chunk)};
             int8::multiply(shape, scales, reinterpret_cast<const int8_t*>(rows),
-                           reinterpret_cast<const int8_t*>(w.operand(slab, chunk)), c);
+                           reinterpret_cast<const int8_t*>(w.operand(slab, chunk)), result.c, ahead);
         } else {
-            multiply(shape, rows, w.operand(slab, chunk), c);
+            multiply(shape, rows, w.operand(slab, chunk), result.c, ahead);
         }
     }
 }
@@ -231,18 +254,18 @@ void copy_rows(const float* from, size_t from_stride, float* to, size_t to_strid
 /// The same into rows of a matrix, which hold no padding: straight where the block is whole, else by way of memory
 /// that does.
 void multiply_into(const PackedWeights::Impl& w, int slab, const RowBlock& x, bool accumulate, float* y,
-                   size_t y_stride) {
+                   size_t y_stride, FetchAhead ahead) {
     const int cols = w.slab_cols(slab);
     const int padded_cols = w.padded_slab_cols(slab);
     if (x.padded == x.n && padded_cols == cols && product_sizes(w.type).into_rows) {
-        multiply_slab(w, slab, x, accumulate, y, y_stride);
+        multiply_slab(w, slab, x, {y, y_stride, accumulate, true}, ahead);
         return;
     }
     static thread_local AlignedBuffer scratch;  // [padded rows][padded_cols]
     const auto stride = static_cast<size_t>(padded_cols);
     auto* c = scratch.reserve_as<float>(static_cast<size_t>(x.padded) * stride);
     if (accumulate) copy_rows(y, y_stride, c, stride, x.n, cols);
-    multiply_slab(w, slab, x, accumulate, c, stride);
+    multiply_slab(w, slab, x, {c, stride, accumulate, false}, ahead);
     copy_rows(c, stride, y, y_stride, x.n, cols);
 }
 
@@ -252,10 +275,10 @@ class RowPieces {
   public:
     RowPieces(GemmType type, int m, int n_thread) {
         const int largest = product_sizes(type).linear_rows;
-        const int smallest = std::clamp(round_up(m / (8 * n_thread), product_m_step), product_m_step, max_last_rows);
+        const int smallest = std::clamp(round_up(m / (8 * n_thread), piece_step), piece_step, max_last_rows);
         while (begin_.back() < m) {
             const int left = m - begin_.back();
-            const int share = round_up(3 * left / (4 * n_thread), product_m_step);
+            const int share = round_up(3 * left / (4 * n_thread), piece_step);
             begin_.push_back(std::min(m, begin_.back() + std::clamp(share, smallest, largest)));
         }
     }
@@ -268,7 +291,7 @@ class RowPieces {
 };
 
 /// One slab of one output for a block of rows.
-void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int first) {
+void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int first, FetchAhead ahead) {
     const PackedWeights::Impl& w = output.weights->impl();
     const int first_col = slab * PackedWeights::slab_rows;
     float* y = output.y.data + static_cast<size_t>(first) * output.y.stride + first_col;
@@ -277,7 +300,7 @@ void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int f
         const float* base = output.base.data + static_cast<size_t>(first) * output.base.stride + first_col;
         copy_rows(base, output.base.stride, y, output.y.stride, x.n, w.slab_cols(slab));
     }
-    multiply_into(w, slab, x, added, y, output.y.stride);
+    multiply_into(w, slab, x, added, y, output.y.stride, ahead);
 }
 
 }  // namespace
@@ -297,9 +320,11 @@ void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRow
         const int first = rows.begin(piece / n_part), part = piece % n_part;
         const RowBlock block(thread_scratch(), first_weights.impl(), rows.rows(piece / n_part));
         block.load(x, first, norm);
-        for (int i = n_slab * part / n_part; i < n_slab * (part + 1) / n_part; ++i) {
+        const int begin = n_slab * part / n_part, end = n_slab * (part + 1) / n_part;
+        for (int i = begin; i < end; ++i) {
             const auto& [output, slab] = slabs[static_cast<size_t>(i)];
-            compute_slab(*output, slab, block, first);
+            const auto& [next_output, next_slab] = slabs[static_cast<size_t>(i + 1 < end ? i + 1 : begin)];
+            compute_slab(*output, slab, block, first, next_output->weights->impl().to_fetch(next_slab));
         }
     }
 }
@@ -320,15 +345,19 @@ void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidd
     auto* gate = memory.reserve_as<float>(2 * strip_size);
     float* up = gate + strip_size;
     const int n_ff_padded = round_up(mlp.gate->n(), k_step(x.type));
-    for (int slab = 0; slab < mlp.gate->n_slab(); ++slab) {
+    const int n_slab = mlp.gate->n_slab();
+    for (int slab = 0; slab < n_slab; ++slab) {
+        const bool last = slab + 1 == n_slab;
+        FetchAhead after_gate = last ? mlp.down->impl().to_fetch(0) : mlp.gate->impl().to_fetch(slab + 1);
+        FetchAhead after_up = mlp.up->impl().to_fetch(slab + 1);
         const int first_col = slab * PackedWeights::slab_rows;
         const int cols = mlp.gate->impl().slab_cols(slab);
         const int padded_cols = std::min(PackedWeights::slab_rows, n_ff_padded - first_col);
         const auto stride = static_cast<size_t>(mlp.gate->impl().padded_slab_cols(slab));
         for (int first = 0; first < x.n; first += strip_rows) {
             const RowBlock strip = x.strip(first, strip_rows);
-            multiply_slab(mlp.gate->impl(), slab, strip, false, gate, stride);
-            multiply_slab(mlp.up->impl(), slab, strip, false, up, stride);
+            multiply_slab(mlp.gate->impl(), slab, strip, {gate, stride, false, false}, after_gate);
+            multiply_slab(mlp.up->impl(), slab, strip, {up, stride, false, false}, after_up);
             for (int i = 0; i < strip.n; ++i) {
                 const size_t row = static_cast<size_t>(i) * stride;
                 std::byte* target = hidden.row(first + i) + static_cast<size_t>(first_col) * gemm_type_size(x.type);
@@ -359,8 +388,12 @@ void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, Team& team) {
         const float* source = x.data + static_cast<size_t>(first) * x.stride;
         float* target = y.data + static_cast<size_t>(first) * y.stride;
         if (target != source) copy_rows(source, x.stride, target, y.stride, rows, mlp.gate->k());
-        for (int slab = 0; slab < mlp.down->n_slab(); ++slab) {
-            multiply_into(mlp.down->impl(), slab, hidden, true, target + slab * PackedWeights::slab_rows, y.stride);
+        const int n_slab = mlp.down->n_slab();
+        for (int slab = 0; slab < n_slab; ++slab) {
+            const FetchAhead ahead =
+                slab + 1 < n_slab ? mlp.down->impl().to_fetch(slab + 1) : mlp.gate->impl().to_fetch(0);
+            multiply_into(mlp.down->impl(), slab, hidden, true, target + slab * PackedWeights::slab_rows, y.stride,
+                          ahead);
         }
     }
 }

@@ -126,7 +126,8 @@ FASTKV_VNNI inline void store_scaled(__m512i left, __m512i right, float a, const
 
 /// Sums of 32 columns and 32 rows (or 16) on tiles: the next block's products run while this one's sums are scaled.
 template <bool two_rows>
-FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8_t* b, int32_t* sums) {
+FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8_t* b, int32_t* sums,
+                          FetchAhead& ahead) {
     const int8_t* a_lower = a + tile_rows * shape.a_stride;
     _tile_zero(0);
     _tile_zero(1);
@@ -135,10 +136,11 @@ FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8
         _tile_zero(3);
     }
     for (int depth = 0; depth < shape.k; depth += tile_k, b += 4 * tile_bytes) {
+        amx::fetch_ahead(ahead);
         _tile_loadd(4, a + depth, shape.a_stride);
-        _tile_loadd(6, b, 64);
+        _tile_stream_loadd(6, b, 64);  // passes by: pushes nothing out of the first-level cache
         if constexpr (two_rows) _tile_loadd(5, a_lower + depth, shape.a_stride);
-        _tile_loadd(7, b + tile_bytes, 64);
+        _tile_stream_loadd(7, b + tile_bytes, 64);
         _tile_dpbssd(0, 4, 6);
         if constexpr (two_rows) _tile_dpbssd(2, 5, 6);
         _tile_dpbssd(1, 4, 7);
@@ -157,12 +159,12 @@ FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8
 
 /// 32 columns of up to 32 rows of C.
 FASTKV_AMX void multiply_tiles(const ProductShape& shape, int rows, const Scales& scales, const int8_t* a,
-                               const int8_t* b, float* c) {
+                               const int8_t* b, float* c, FetchAhead& ahead) {
     alignas(64) int32_t sums[block * block];
     if (rows == block) {
-        tile_sums<true>(shape, a, b, sums);
+        tile_sums<true>(shape, a, b, sums, ahead);
     } else {
-        tile_sums<false>(shape, a, b, sums);
+        tile_sums<false>(shape, a, b, sums, ahead);
     }
     for (int r = 0; r < rows; ++r) {
         const auto row = static_cast<size_t>(r);
@@ -204,8 +206,8 @@ FASTKV_VNNI void multiply_vectors(const ProductShape& shape, const Scales& scale
 
 /// 32 columns of up to 32 rows of C.
 void multiply_block(const ProductShape& shape, int rows, const Scales& scales, const int8_t* a, const int8_t* b,
-                    float* c) {
-    if (by_tiles()) return multiply_tiles(shape, rows, scales, a, b, c);
+                    float* c, FetchAhead& ahead) {
+    if (by_tiles()) return multiply_tiles(shape, rows, scales, a, b, c, ahead);
     for (int r = 0; r < rows; r += 8) {
         const auto row = static_cast<size_t>(r);
         const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b};
@@ -215,7 +217,8 @@ void multiply_block(const ProductShape& shape, int rows, const Scales& scales, c
 
 }  // namespace
 
-void multiply(const ProductShape& shape, const Scales& scales, const int8_t* a, const int8_t* packed_b, float* c) {
+void multiply(const ProductShape& shape, const Scales& scales, const int8_t* a, const int8_t* packed_b, float* c,
+              FetchAhead& ahead) {
     for (int first = 0; first < shape.m; first += block) {
         const auto row = static_cast<size_t>(first);
         const int rows = std::min(block, shape.m - first);
@@ -224,7 +227,7 @@ void multiply(const ProductShape& shape, const Scales& scales, const int8_t* a, 
             const int8_t* b = packed_b + static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
                               static_cast<size_t>((col - group) / tile_rows) * tile_bytes;
             const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b + col};
-            multiply_block(shape, rows, own, a + row * shape.a_stride, b, c + row * shape.c_stride + col);
+            multiply_block(shape, rows, own, a + row * shape.a_stride, b, c + row * shape.c_stride + col, ahead);
         }
     }
 }
@@ -238,7 +241,7 @@ namespace fastkv::kernels::int8 {
 bool available() { return false; }
 void quantize_row(float*, int, int, int8_t*, float*) {}
 void pack_operand(int, int, const int8_t*, size_t, int8_t*) {}
-void multiply(const ProductShape&, const Scales&, const int8_t*, const int8_t*, float*) {}
+void multiply(const ProductShape&, const Scales&, const int8_t*, const int8_t*, float*, FetchAhead&) {}
 
 }  // namespace fastkv::kernels::int8
 

@@ -34,6 +34,7 @@ struct Scales {
 
 /// As the function of product.h: C[i][j] = (C[i][j] +) a[i]·b[j]·Σ A[i]·B[j], with exact sums. `shape.k` is a multiple
 /// of 64.
-void multiply(const ProductShape& shape, const Scales& scales, const int8_t* a, const int8_t* packed_b, float* c);
+void multiply(const ProductShape& shape, const Scales& scales, const int8_t* a, const int8_t* packed_b, float* c,
+              FetchAhead& ahead);
 
 }  // namespace fastkv::kernels::int8

@@ -29,7 +29,7 @@ ProductSizes product_sizes(GemmType type) {
     // in a second-level cache together.
     if (by_amx(type) || type == GemmType::int8)
         return {.linear_rows = 256,
-                .linear_k = type == GemmType::int8 ? 1024 : 576,
+                .linear_k = type == GemmType::int8 ? 1024 : 1536,
                 .attention_rows = 384,
                 .strip_rows = 32,
                 .run_keys = 256,
@@ -60,9 +60,14 @@ void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* s
     onednn::pack_operand(type, n, k, order, source, row_stride, packed);
 }
 
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c) {
-    if (by_amx(shape.type)) return amx::multiply(shape, a, packed_b, c);
+void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead) {
+    if (by_amx(shape.type)) return amx::multiply(shape, a, packed_b, c, ahead);
     onednn::multiply(shape, a, packed_b, c);
+}
+
+void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c) {
+    FetchAhead nothing;
+    multiply(shape, a, packed_b, c, nothing);
 }
 
 }  // namespace fastkv::kernels

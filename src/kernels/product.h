@@ -43,6 +43,8 @@ size_t packed_operand_bytes(GemmType type, int n, int k);
 /// Packs B [k][n] from values of `type` whose rows are `row_stride` values apart.
 void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* source, size_t row_stride, void* packed);
 
+/// `ahead` is moved on by what AMX brings along; oneDNN's products leave it alone.
+void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead);
 void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c);
 
 }  // namespace fastkv::kernels

@@ -23,7 +23,15 @@ struct ProductShape {
     bool accumulate = false;
     size_t a_stride = 0;
     size_t c_stride = 0;
+    bool fetches_c = false;  ///< C is not in the caches: AMX asks for it a block ahead
     bool operator==(const ProductShape&) const = default;
+};
+
+/// Memory that is read after this product, to be brought into the second-level cache while it is computed: operands of
+/// a whole layer come from the third or from memory, and nothing else foresees where the next begins.
+struct FetchAhead {
+    const std::byte* next = nullptr;  ///< what of it has not been asked for; every product moves on
+    const std::byte* end = nullptr;
 };
 
 /// A product whose A and C have no gaps between rows.
