@@ -21,7 +21,18 @@ const bool limited = [] {
     return true;
 }();
 
+bool has_native_bf16() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();  // this may run before the constructor that does it
+    return max_isa() == Isa::amx && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
 }  // namespace
+
+const bool native_bf16 = has_native_bf16();
 
 std::string simd_target() {
     const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;  // not all that a processor has is compiled for

@@ -15,4 +15,7 @@ enum class Isa { avx2, avx512, amx };
 /// compare: what the processor does not have is not used anyway.
 Isa max_isa();
 
+/// Whether float32 is rounded to bf16 in one instruction (AVX512-BF16), which belongs to the level of AMX here.
+extern const bool native_bf16;
+
 }  // namespace fastkv::kernels

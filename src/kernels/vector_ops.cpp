@@ -15,6 +15,7 @@
 
 #include "kernels/exp2-inl.h"
 #include "kernels/load-inl.h"
+#include "kernels/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace fastkv::kernels {
@@ -41,8 +42,23 @@ HWY_INLINE void store_upper_halves(hn::Vec<hn::RebindToUnsigned<DF>> a, hn::Vec<
     hn::StoreU(hn::ConcatOdd(d16, hn::BitCast(d16, b), hn::BitCast(d16, a)), d16, target);
 }
 
+#if HWY_TARGET == HWY_AVX3
+/// Rounds two vectors to nearest even and stores them as bf16 in one instruction, of which Highway's targets do not
+/// know; false where the processor lacks it.
+HWY_INLINE bool round_natively(VF lower, VF upper, uint16_t* target) {
+    if (!native_bf16) return false;
+    __m512i rounded;
+    asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(rounded) : "v"(upper.raw), "v"(lower.raw));
+    _mm512_storeu_si512(target, rounded);
+    return true;
+}
+#else
+HWY_INLINE bool round_natively(VF, VF, uint16_t*) { return false; }
+#endif
+
 /// Two vectors of float32, rounded to nearest even, as one of bf16.
 HWY_INLINE void store_bf16_even(VF lower, VF upper, uint16_t* target) {
+    if (round_natively(lower, upper, target)) return;
     const hn::RebindToUnsigned<DF> du;
     const auto round = [&](VF v) HWY_ATTR {
         const auto bits = hn::BitCast(du, v);
@@ -52,8 +68,9 @@ HWY_INLINE void store_bf16_even(VF lower, VF upper, uint16_t* target) {
     store_upper_halves(round(lower), round(upper), target);
 }
 
-/// The same for probabilities: ties go up, which costs one instruction instead of four.
+/// The same for probabilities: ties may go up, which costs one instruction instead of four.
 HWY_INLINE void store_bf16_up(VF lower, VF upper, uint16_t* target) {
+    if (round_natively(lower, upper, target)) return;
     const hn::RebindToUnsigned<DF> du;
     const auto half = hn::Set(du, 0x8000U);
     store_upper_halves(hn::Add(hn::BitCast(du, lower), half), hn::Add(hn::BitCast(du, upper), half), target);
