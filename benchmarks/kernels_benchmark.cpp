@@ -218,22 +218,23 @@ void bench_linear(benchmark::State& state) {
 }
 
 // Arguments: bits, rows, n, n_ff, threads.
-void bench_gated_mlp(benchmark::State& state) {
+void bench_layer_end(benchmark::State& state) {
     const GemmType type = type_of(state.range(0));
     if (skip_without(type, state)) return;
     const int rows = static_cast<int>(state.range(1)), n = static_cast<int>(state.range(2));
     const int n_ff = static_cast<int>(state.range(3)), nth = static_cast<int>(state.range(4));
+    const PackedWeights output = ramp_weights(type, n, n);
     const PackedWeights gate = ramp_weights(type, n_ff, n), up = ramp_weights(type, n_ff, n);
     const PackedWeights down = ramp_weights(type, n, n_ff, true);
     const std::vector<float> norm = ramp(static_cast<size_t>(n));
-    const std::vector<float> x = ramp(static_cast<size_t>(rows) * static_cast<size_t>(n));
-    std::vector<float> y(x.size());
-    const GatedMlp mlp{{norm.data(), 1e-5F}, &gate, &up, &down};
+    const std::vector<float> a = ramp(static_cast<size_t>(rows) * static_cast<size_t>(n));
+    std::vector<float> x = a;
     const auto stride = static_cast<size_t>(n);
+    const LayerEnd layer{&output, {a.data(), stride}, {norm.data(), 1e-5F}, &gate, &up, &down};
     for (auto _ : state) {
-        crew(nth).run_team([&](Team& team) { gated_mlp(mlp, {x.data(), stride}, {y.data(), stride}, rows, team); });
+        crew(nth).run_team([&](Team& team) { end_layer(layer, {x.data(), stride}, rows, team); });
     }
-    report_flops(state, 6.0 * rows * n * n_ff, type, nth);
+    report_flops(state, 2.0 * rows * n * (n + 3.0 * n_ff), type, nth);
 }
 
 // Arguments: bits, rows, head_dim, n_head, n_head_kv, threads. Counts the operations that a causal mask leaves.
@@ -537,8 +538,8 @@ void mean_shapes(benchmark::internal::Benchmark* b) {
 }
 
 BENCHMARK(bench_linear)->Name("linear")->Apply(linear_shapes)->UseRealTime()->Unit(benchmark::kMicrosecond);
-BENCHMARK(bench_gated_mlp)
-    ->Name("gated_mlp")
+BENCHMARK(bench_layer_end)
+    ->Name("layer_end")
     ->ArgNames({"bits", "rows", "n", "n_ff", "threads"})
     ->ArgsProduct({{8, 16}, {512}, {576}, {1536}, {1, 2}})
     ->ArgsProduct({{8, 16}, {512}, {896}, {4864}, {1, 2}})

@@ -86,7 +86,7 @@ std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Lin
             float* y = floats(dst);
             for (const Linear& linear : own) {
                 const auto n = size_t(linear.packed->n());
-                outputs.push_back({linear.packed, {linear.bias ? floats(linear.bias) : nullptr, 0}, {y, n}});
+                outputs.push_back({linear.packed, linear.bias ? floats(linear.bias) : nullptr, {y, n}});
                 y += n * size_t(src->ne[1]);
             }
             kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), team);
@@ -137,7 +137,7 @@ std::vector<ggml_tensor*> build_projections(Graph& graph, const LayerContext& la
     return parts;
 }
 
-/// x + W·y, over x where W is packed: [n_in, rows] -> [n_embd, rows].
+/// x + W·y: [n_in, rows] -> [n_embd, rows].
 ggml_tensor* build_residual(Graph& graph, const Linear& linear, ggml_tensor* x, ggml_tensor* y) {
     if (by_row({&linear, 1}, y)) {
         const kernels::QuantizedMatrix matrix = *linear.row_matrix;
@@ -146,26 +146,15 @@ ggml_tensor* build_residual(Graph& graph, const Linear& linear, ggml_tensor* x, 
             kernels::quantized_linear({&output, 1}, {}, rows_of(dst->src[1]), int(dst->ne[1]), ith, nth);
         });
     }
-    const kernels::PackedWeights* w = linear.packed;
-    if (!w) return ggml_add(graph.ctx(), x, build_quantised_linear(graph, linear, y));
-    return graph.cpu_node_over(x, {y}, [w](ggml_tensor* dst, kernels::Team& team) {
-        const kernels::LinearOutput output{w, rows_of(dst), {floats(dst), size_t(w->n())}};
-        kernels::linear({&output, 1}, {}, rows_of(dst->src[1]), int(dst->ne[1]), team);
-    });
+    return ggml_add(graph.ctx(), x, build_quantised_linear(graph, linear, y));
 }
 
-/// x + down·(silu(gate·norm(x)) · (up·norm(x))), over x where all are packed: [n_embd, rows] -> [n_embd, rows].
+/// x + down·(silu(gate·norm(x)) · (up·norm(x))): [n_embd, rows] -> [n_embd, rows].
 ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
     const LayerLinears& l = layer.linears;
     const float eps = layer.hparams.norm_eps;
-    const Linear linears[] = {l.gate, l.up, l.down};
-    if (all_packed(linears)) {
-        const kernels::GatedMlp mlp{{floats(layer.weights.ffn_norm), eps}, l.gate.packed, l.up.packed, l.down.packed};
-        return graph.cpu_node_over(x, {}, [mlp](ggml_tensor* dst, kernels::Team& team) {
-            kernels::gated_mlp(mlp, rows_of(dst), {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), team);
-        });
-    }
-    if (by_row({linears, 2}, x)) {
+    const Linear linears[] = {l.gate, l.up};
+    if (by_row(linears, x)) {
         const kernels::QuantizedGate gated{{floats(layer.weights.ffn_norm), eps}, *l.gate.row_matrix, *l.up.row_matrix};
         const int64_t n_ff = gated.gate.n;
         ggml_tensor* hidden = graph.cpu_node({n_ff, x->ne[1]}, {x}, [gated](ggml_tensor* dst, int ith, int nth) {
@@ -178,6 +167,18 @@ ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) 
     ggml_tensor* gate = build_quantised_linear(graph, l.gate, h);
     ggml_tensor* up = build_quantised_linear(graph, l.up, h);
     return build_residual(graph, l.down, x, ggml_swiglu_split(graph.ctx(), gate, up));  // silu(gate) · up
+}
+
+/// x + W·attention, and the MLP added to that, over x where all is packed: [n_embd, rows] -> [n_embd, rows].
+ggml_tensor* build_layer_end(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* attention) {
+    const LayerLinears& l = layer.linears;
+    const Linear linears[] = {l.o, l.gate, l.up, l.down};
+    if (!all_packed(linears)) return build_mlp(graph, layer, build_residual(graph, l.o, x, attention));
+    const kernels::RmsNorm norm{floats(layer.weights.ffn_norm), layer.hparams.norm_eps};
+    return graph.cpu_node_over(x, {attention}, [l, norm](ggml_tensor* dst, kernels::Team& team) {
+        const kernels::LayerEnd end{l.o.packed, rows_of(dst->src[1]), norm, l.gate.packed, l.up.packed, l.down.packed};
+        kernels::end_layer(end, {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), team);
+    });
 }
 
 /// [head_dim * heads, rows] -> [head_dim, heads, rows]
@@ -250,7 +251,7 @@ ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_ten
 ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                          const Attend& attend) {
     ggml_tensor* attention = attend(graph, build_queries(graph, layer, x, positions));
-    return build_mlp(graph, layer, build_residual(graph, layer.linears.o, x, attention));
+    return build_layer_end(graph, layer, x, attention);
 }
 
 ggml_tensor* build_block_in_place(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,

@@ -290,17 +290,13 @@ class RowPieces {
     std::vector<int> begin_ = {0};  ///< [pieces + 1]
 };
 
-/// One slab of one output for a block of rows.
+/// One slab of one output for a block of rows; `ahead` is multiplied afterwards.
 void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int first, FetchAhead ahead) {
     const PackedWeights::Impl& w = output.weights->impl();
     const int first_col = slab * PackedWeights::slab_rows;
     float* y = output.y.data + static_cast<size_t>(first) * output.y.stride + first_col;
-    const bool added = output.base.data != nullptr;
-    if (added && output.base.data != output.y.data) {
-        const float* base = output.base.data + static_cast<size_t>(first) * output.base.stride + first_col;
-        copy_rows(base, output.base.stride, y, output.y.stride, x.n, w.slab_cols(slab));
-    }
-    multiply_into(w, slab, x, added, y, output.y.stride, ahead);
+    if (output.bias) copy_rows(output.bias + first_col, 0, y, output.y.stride, x.n, w.slab_cols(slab));
+    multiply_into(w, slab, x, output.bias != nullptr, y, output.y.stride, ahead);
 }
 
 }  // namespace
@@ -336,65 +332,75 @@ void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, s
 
 namespace {
 
+/// silu(gate)·up of a strip of rows, [strip rows][stride] each, to columns of `hidden` from the slab's first on.
+void gate_strip(const LayerEnd& layer, int slab, float* gate, const float* up, size_t stride, const RowBlock& hidden) {
+    const GemmType type = hidden.type;
+    const int first_col = slab * PackedWeights::slab_rows;
+    const int cols = layer.gate->impl().slab_cols(slab);
+    const int padded_cols = std::min(PackedWeights::slab_rows, round_up(layer.gate->n(), k_step(type)) - first_col);
+    for (int i = 0; i < hidden.n; ++i, gate += stride, up += stride) {
+        std::byte* target = hidden.row(i) + static_cast<size_t>(first_col) * gemm_type_size(type);
+        if (type == GemmType::int8) {
+            gate_row(gate, up, cols, GemmType::f32, gate, padded_cols);
+            int8::quantize_row(gate, padded_cols, PackedWeights::slab_rows, reinterpret_cast<int8_t*>(target),
+                               hidden.row_scales(i) + slab);
+        } else {
+            gate_row(gate, up, cols, type, target, padded_cols);
+        }
+    }
+}
+
 /// hidden = silu(gate·x)·(up·x) for rows and columns that fit the first caches together: a slab of both matrices is
 /// read from memory once and used by strip after strip of rows.
-void compute_hidden(const GatedMlp& mlp, const RowBlock& x, const RowBlock& hidden) {
+void compute_hidden(const LayerEnd& layer, const RowBlock& x, const RowBlock& hidden) {
     static thread_local AlignedBuffer memory;  // gate and up: [2][strip rows][slab_rows]
     const int strip_rows = std::min(product_sizes(x.type).strip_rows, x.padded);
     const auto strip_size = static_cast<size_t>(strip_rows) * PackedWeights::slab_rows;
     auto* gate = memory.reserve_as<float>(2 * strip_size);
     float* up = gate + strip_size;
-    const int n_ff_padded = round_up(mlp.gate->n(), k_step(x.type));
-    const int n_slab = mlp.gate->n_slab();
-    for (int slab = 0; slab < n_slab; ++slab) {
-        const bool last = slab + 1 == n_slab;
-        FetchAhead after_gate = last ? mlp.down->impl().to_fetch(0) : mlp.gate->impl().to_fetch(slab + 1);
-        FetchAhead after_up = mlp.up->impl().to_fetch(slab + 1);
-        const int first_col = slab * PackedWeights::slab_rows;
-        const int cols = mlp.gate->impl().slab_cols(slab);
-        const int padded_cols = std::min(PackedWeights::slab_rows, n_ff_padded - first_col);
-        const auto stride = static_cast<size_t>(mlp.gate->impl().padded_slab_cols(slab));
+    const PackedWeights::Impl &gate_weights = layer.gate->impl(), &up_weights = layer.up->impl();
+    for (int slab = 0; slab < gate_weights.n_slab; ++slab) {
+        const bool last = slab + 1 == gate_weights.n_slab;
+        FetchAhead after_gate = last ? layer.down->impl().to_fetch(0) : gate_weights.to_fetch(slab + 1);
+        FetchAhead after_up = up_weights.to_fetch(slab + 1);
+        const auto stride = static_cast<size_t>(gate_weights.padded_slab_cols(slab));
         for (int first = 0; first < x.n; first += strip_rows) {
             const RowBlock strip = x.strip(first, strip_rows);
-            multiply_slab(mlp.gate->impl(), slab, strip, {gate, stride, false, false}, after_gate);
-            multiply_slab(mlp.up->impl(), slab, strip, {up, stride, false, false}, after_up);
-            for (int i = 0; i < strip.n; ++i) {
-                const size_t row = static_cast<size_t>(i) * stride;
-                std::byte* target = hidden.row(first + i) + static_cast<size_t>(first_col) * gemm_type_size(x.type);
-                if (x.type == GemmType::int8) {
-                    gate_row(gate + row, up + row, cols, GemmType::f32, gate + row, padded_cols);
-                    int8::quantize_row(gate + row, padded_cols, PackedWeights::slab_rows,
-                                       reinterpret_cast<int8_t*>(target), hidden.row_scales(first + i) + slab);
-                } else {
-                    gate_row(gate + row, up + row, cols, x.type, target, padded_cols);
-                }
-            }
+            multiply_slab(gate_weights, slab, strip, {gate, stride, false, false}, after_gate);
+            multiply_slab(up_weights, slab, strip, {up, stride, false, false}, after_up);
+            gate_strip(layer, slab, gate, up, stride, hidden.strip(first, strip_rows));
         }
+    }
+}
+
+/// y += x·Wᵀ for a block of rows; `next` is multiplied afterwards.
+void add_product(const PackedWeights& weights, const RowBlock& x, Rows y, const PackedWeights& next) {
+    const int n_slab = weights.n_slab();
+    for (int slab = 0; slab < n_slab; ++slab) {
+        const bool last = slab + 1 == n_slab;
+        const FetchAhead ahead = last ? next.impl().to_fetch(0) : weights.impl().to_fetch(slab + 1);
+        multiply_into(weights.impl(), slab, x, true, y.data + slab * PackedWeights::slab_rows, y.stride, ahead);
     }
 }
 
 }  // namespace
 
-void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, Team& team) {
+void end_layer(const LayerEnd& layer, Rows x, int m, Team& team) {
     const ProductScope scope;
     static thread_local AlignedBuffer x_memory;
-    const RowPieces pieces(mlp.gate->type(), m, team.n_thread());
+    const RowPieces pieces(layer.gate->type(), m, team.n_thread());
     for (int piece = team.take(); piece < pieces.n(); piece = team.take()) {
         const int first = pieces.begin(piece), rows = pieces.rows(piece);
-        const RowBlock block(x_memory, mlp.gate->impl(), rows);
-        const RowBlock hidden(thread_scratch(), mlp.down->impl(), rows);
-        block.load(x, first, mlp.norm);
-        compute_hidden(mlp, block, hidden);
-        const float* source = x.data + static_cast<size_t>(first) * x.stride;
-        float* target = y.data + static_cast<size_t>(first) * y.stride;
-        if (target != source) copy_rows(source, x.stride, target, y.stride, rows, mlp.gate->k());
-        const int n_slab = mlp.down->n_slab();
-        for (int slab = 0; slab < n_slab; ++slab) {
-            const FetchAhead ahead =
-                slab + 1 < n_slab ? mlp.down->impl().to_fetch(slab + 1) : mlp.gate->impl().to_fetch(0);
-            multiply_into(mlp.down->impl(), slab, hidden, true, target + slab * PackedWeights::slab_rows, y.stride,
-                          ahead);
-        }
+        const Rows own{x.data + static_cast<size_t>(first) * x.stride, x.stride};
+        const RowBlock attention(x_memory, layer.output->impl(), rows);
+        attention.load(layer.a, first, {});
+        add_product(*layer.output, attention, own, *layer.gate);
+
+        const RowBlock normalized(x_memory, layer.gate->impl(), rows);
+        normalized.load({own.data, own.stride}, 0, layer.norm);
+        const RowBlock hidden(thread_scratch(), layer.down->impl(), rows);
+        compute_hidden(layer, normalized, hidden);
+        add_product(*layer.down, hidden, own, *layer.output);
     }
 }
 

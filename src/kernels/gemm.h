@@ -35,7 +35,7 @@ class PackedWeights {
     /// Rows of W per slab; the last slab may be shorter.
     static constexpr int slab_rows = 256;
 
-    /// `reads_hidden`: this is GatedMlp::down.
+    /// `reads_hidden`: this is LayerEnd::down.
     PackedWeights(GemmType type, int n, int k, bool reads_hidden = false);
     ~PackedWeights();
     PackedWeights(PackedWeights&&) noexcept;
@@ -78,29 +78,34 @@ struct RmsNorm {
     float eps = 0;
 };
 
-/// One of the linear layers that read the same rows: y[m][n] = base + x[m][k]·Wᵀ.
+/// One of the linear layers that read the same rows: y[m][n] = bias + x[m][k]·Wᵀ.
 struct LinearOutput {
     const PackedWeights* weights = nullptr;
-    ConstRows base;  ///< [m][n], or none: the residual stream, or, with a stride of 0, a bias
+    const float* bias = nullptr;  ///< [n], or none
     Rows y;
 };
 
 /// Linear layers of the rows x[m][k]: the pieces that this thread of the team takes. x is normalised and rounded to the
-/// weights' type once for all outputs of a piece; a base may be its y. Safe from any threading library: every product
-/// runs on the calling thread alone.
+/// weights' type once for all outputs of a piece. Safe from any threading library: every product runs on the calling
+/// thread alone.
 void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team);
 
-/// The same for one output, nothing added.
+/// The same for one output without a bias.
 void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, size_t y_stride, int m, Team& team);
 
-/// y[m][n] = x + down·(silu(gate·x̂) · up·x̂) with x̂ = norm(x): the rows that this thread of the team takes, from x to y
-/// without a result in between that leaves the thread's caches. y may be x.
-struct GatedMlp {
+/// What a layer does to the rows of its residual stream after the attention: x += output·a, then
+/// x += down·(silu(gate·x̂) · up·x̂) with x̂ = norm(x).
+struct LayerEnd {
+    const PackedWeights* output = nullptr;  ///< [n][k_a]
+    ConstRows a;                            ///< [m][k_a]: what the attention found
     RmsNorm norm;
     const PackedWeights* gate = nullptr;  ///< [n_ff][n]
     const PackedWeights* up = nullptr;    ///< [n_ff][n]
     const PackedWeights* down = nullptr;  ///< [n][n_ff], packed as one that reads hidden values
 };
-void gated_mlp(const GatedMlp& mlp, ConstRows x, Rows y, int m, Team& team);
+
+/// The rows of x[m][n] that this thread of the team takes, from the first product to the last without leaving its
+/// caches.
+void end_layer(const LayerEnd& layer, Rows x, int m, Team& team);
 
 }  // namespace fastkv::kernels
