@@ -14,19 +14,23 @@ namespace {
 
 float* floats(const ggml_tensor* tensor) { return static_cast<float*>(tensor->data); }
 
+kernels::Rope rope_of(const LayerContext& layer) {
+    const HyperParams& hp = layer.hparams;
+    const ggml_tensor* factors = layer.weights.rope_freqs;
+    return {hp.n_rot, hp.rope_theta, hp.rope_freq_scale, factors ? floats(factors) : nullptr,
+            rope_mode(hp) == GGML_ROPE_TYPE_NEOX};
+}
+
 /// RoPE on x [head_dim, heads, rows] at positions [rows], over x where the kernel does it; keys are cached rotated with
 /// their original position.
 ggml_tensor* build_rope(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
-    const HyperParams& hp = layer.hparams;
     if (graph.device().own_kernels) {
-        const ggml_tensor* factors = layer.weights.rope_freqs;
-        const kernels::Rope rope{hp.n_rot, hp.rope_theta, hp.rope_freq_scale, factors ? floats(factors) : nullptr,
-                                 rope_mode(hp) == GGML_ROPE_TYPE_NEOX};
-        return graph.cpu_node_over(x, {positions}, [rope](ggml_tensor* dst, kernels::Team& team) {
+        return graph.cpu_node_over(x, {positions}, [rope = rope_of(layer)](ggml_tensor* dst, kernels::Team& team) {
             kernels::rotate(rope, static_cast<const int32_t*>(dst->src[1]->data), floats(dst), int(dst->ne[2]),
                             int(dst->ne[1]), int(dst->ne[0]), team);
         });
     }
+    const HyperParams& hp = layer.hparams;
     // the last four arguments belong to YaRN, which read_hparams() refuses
     return ggml_rope_ext(graph.ctx(), x, positions, layer.weights.rope_freqs, hp.n_rot, rope_mode(hp),
                          /*n_ctx_orig=*/0, hp.rope_theta, hp.rope_freq_scale, /*ext_factor=*/0.0f,
@@ -72,26 +76,42 @@ std::vector<ggml_tensor*> split_outputs(Graph& graph, ggml_tensor* all, std::spa
     return parts;
 }
 
-/// The linear layers of the normalised rows x [n_in, rows] by one node, which normalises once: [n_out, rows] each, one
-/// behind the other.
+/// Whose heads are rotated, and by what.
+struct Rotation {
+    kernels::Rope rope;
+    int head_dim = 0;
+    ggml_tensor* positions = nullptr;  // [rows], or none: nothing is rotated
+};
+
+/// The linear layers of the normalised rows x [n_in, rows] by one node, which normalises once and rotates what the
+/// first gives: [n_out, rows] each, one behind the other.
 std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Linear> linears, const Norm& norm,
-                                               ggml_tensor* x) {
+                                               ggml_tensor* x, const Rotation& rotation = {}) {
     const std::vector<Linear> own(linears.begin(), linears.end());
     std::vector<int64_t> sizes;
     for (const Linear& linear : own) sizes.push_back(linear.packed->n());
-    ggml_tensor* all =
-        graph.cpu_node({total(sizes) * x->ne[1]}, {x}, [own, norm](ggml_tensor* dst, kernels::Team& team) {
-            const ggml_tensor* src = dst->src[0];
-            std::vector<kernels::LinearOutput> outputs;
-            float* y = floats(dst);
-            for (const Linear& linear : own) {
-                const auto n = size_t(linear.packed->n());
-                outputs.push_back({linear.packed, linear.bias ? floats(linear.bias) : nullptr, {y, n}});
-                y += n * size_t(src->ne[1]);
-            }
-            kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), team);
-        });
-    return split_outputs(graph, all, sizes, x->ne[1]);
+    std::vector<ggml_tensor*> args = {x};
+    if (rotation.positions) args.push_back(rotation.positions);
+    const auto compute = [own, norm, rope = rotation.rope, head_dim = rotation.head_dim](ggml_tensor* dst,
+                                                                                         kernels::Team& team) {
+        const ggml_tensor *src = dst->src[0], *positions = dst->src[1];
+        std::vector<kernels::LinearOutput> outputs;
+        float* y = floats(dst);
+        for (const Linear& linear : own) {
+            const auto n = size_t(linear.packed->n());
+            outputs.push_back({linear.packed, linear.bias ? floats(linear.bias) : nullptr, {y, n}});
+            y += n * size_t(src->ne[1]);
+        }
+        kernels::RowsDone rotate;
+        if (positions) {
+            rotate = [&, n_out = outputs[0].y.stride](int first, int n) {
+                kernels::rotate(rope, static_cast<const int32_t*>(positions->data) + first,
+                                floats(dst) + size_t(first) * n_out, n, int(n_out) / head_dim, head_dim);
+            };
+        }
+        kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), team, rotate);
+    };
+    return split_outputs(graph, graph.cpu_node({total(sizes) * x->ne[1]}, args, compute), sizes, x->ne[1]);
 }
 
 /// Whether fastkv multiplies the rows x by the weights as the file has them: a few rows, by types that it knows.
@@ -186,6 +206,20 @@ ggml_tensor* split_heads(Graph& graph, ggml_tensor* x, int head_dim) {
     return ggml_reshape_3d(graph.ctx(), x, head_dim, x->ne[0] / head_dim, x->ne[1]);
 }
 
+/// The heads that the projections of x give, those of the first rotated: [head_dim, heads, rows] each.
+std::vector<ggml_tensor*> build_heads(Graph& graph, const LayerContext& layer, std::span<const Linear> linears,
+                                      ggml_tensor* x, ggml_tensor* positions) {
+    const HyperParams& hp = layer.hparams;
+    const bool packed = all_packed(linears);
+    std::vector<ggml_tensor*> heads = packed
+                                          ? build_packed_linears(graph, linears, {layer.weights.attn_norm, hp.norm_eps},
+                                                                 x, {rope_of(layer), hp.head_dim, positions})
+                                          : build_projections(graph, layer, linears, x);
+    for (ggml_tensor*& part : heads) part = split_heads(graph, part, hp.head_dim);
+    if (!packed) heads[0] = build_rope(graph, layer, heads[0], positions);
+    return heads;
+}
+
 /// Rows of x [head_dim, heads, rows]: [head_dim, heads, count].
 ggml_tensor* rows_from(Graph& graph, ggml_tensor* x, int64_t first, int64_t count) {
     if (count == x->ne[2]) return x;
@@ -214,7 +248,7 @@ ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, gg
 }
 
 ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
-    return build_rope(graph, layer, build_unrotated_queries(graph, layer, x), positions);
+    return build_heads(graph, layer, {&layer.linears.q, 1}, x, positions).front();
 }
 
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
@@ -225,19 +259,17 @@ KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor
 
 std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x,
                                          ggml_tensor* positions, std::span<const KvTarget> targets) {
-    const int head_dim = layer.hparams.head_dim;
     const bool values = targets[0].kv.v;
     const Linear linears[] = {layer.linears.k, layer.linears.v};
-    const std::vector<ggml_tensor*> parts = build_projections(graph, layer, {linears, values ? 2U : 1U}, x);
-    ggml_tensor* k = build_rope(graph, layer, split_heads(graph, parts[0], head_dim), positions);
-    ggml_tensor* v = values ? split_heads(graph, parts[1], head_dim) : nullptr;
+    const std::vector<ggml_tensor*> heads = build_heads(graph, layer, {linears, values ? 2U : 1U}, x, positions);
     const int64_t share = x->ne[1] / int64_t(targets.size());
     std::vector<KvTensors> written;
     for (const KvTarget& target : targets) {
         const int64_t first = share * int64_t(written.size());
         KvTensors own = target.kv;
-        own.k = write_rows(graph, rows_from(graph, k, first, share), target.kv_rows, target.kv.k, target.kv.frame);
-        if (values) own.v = write_rows(graph, rows_from(graph, v, first, share), target.kv_rows, target.kv.v);
+        own.k =
+            write_rows(graph, rows_from(graph, heads[0], first, share), target.kv_rows, target.kv.k, target.kv.frame);
+        if (values) own.v = write_rows(graph, rows_from(graph, heads[1], first, share), target.kv_rows, target.kv.v);
         written.push_back(own);
     }
     return written;

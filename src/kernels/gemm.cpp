@@ -301,7 +301,8 @@ void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int f
 
 }  // namespace
 
-void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team) {
+void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team,
+            const RowsDone& done) {
     const ProductScope scope;
     const PackedWeights& first_weights = *outputs.front().weights;
     std::vector<std::pair<const LinearOutput*, int>> slabs;  // of all outputs
@@ -310,8 +311,8 @@ void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRow
     }
     const int n_slab = static_cast<int>(slabs.size());
     const RowPieces rows(first_weights.type(), m, team.n_thread());
-    // few rows for many threads: their slabs are shared out too
-    const int n_part = std::min(n_slab, (2 * team.n_thread() + rows.n() - 1) / rows.n());
+    // few rows for many threads: their slabs are shared out too, unless one thread shall see whole rows
+    const int n_part = done ? 1 : std::min(n_slab, (2 * team.n_thread() + rows.n() - 1) / rows.n());
     for (int piece = team.take(); piece < rows.n() * n_part; piece = team.take()) {
         const int first = rows.begin(piece / n_part), part = piece % n_part;
         const RowBlock block(thread_scratch(), first_weights.impl(), rows.rows(piece / n_part));
@@ -322,6 +323,7 @@ void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRow
             const auto& [next_output, next_slab] = slabs[static_cast<size_t>(i + 1 < end ? i + 1 : begin)];
             compute_slab(*output, slab, block, first, next_output->weights->impl().to_fetch(next_slab));
         }
+        if (done) done(first, block.n);
     }
 }
 

@@ -85,10 +85,14 @@ struct LinearOutput {
     Rows y;
 };
 
+/// Called for rows [first, first + n) by the thread that has computed all of them, while they are in its caches.
+using RowsDone = std::function<void(int first, int n)>;
+
 /// Linear layers of the rows x[m][k]: the pieces that this thread of the team takes. x is normalised and rounded to the
 /// weights' type once for all outputs of a piece. Safe from any threading library: every product runs on the calling
 /// thread alone.
-void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team);
+void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team,
+            const RowsDone& done = {});
 
 /// The same for one output without a bias.
 void linear(const PackedWeights& w, const float* x, size_t x_stride, float* y, size_t y_stride, int m, Team& team);

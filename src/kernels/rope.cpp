@@ -85,8 +85,9 @@ void turn_head(const Rope& rope, const float* cosines, const float* sines, float
 }
 
 void rotate_rows(const Rope& rope, const int32_t* positions, float* x, int n_row, int n_head, int head_dim) {
+    static thread_local AlignedBuffer memory;  // [n_pair] of float64, then [2][n_pair] of float32
     const auto n_pair = static_cast<size_t>(rope.n_rot / 2);
-    auto* angles = thread_scratch().reserve_as<double>(2 * n_pair);  // [n_pair], then [2][n_pair] of float32
+    auto* angles = memory.reserve_as<double>(2 * n_pair);
     auto* cosines = reinterpret_cast<float*>(angles + n_pair);
     float* sines = cosines + n_pair;
     const float step = std::pow(rope.rope_theta, -2.0F / static_cast<float>(rope.n_rot));
@@ -106,13 +107,16 @@ namespace fastkv::kernels {
 
 HWY_EXPORT(rotate_rows);
 
+void rotate(const Rope& rope, const int32_t* positions, float* x, int n_row, int n_head, int head_dim) {
+    HWY_DYNAMIC_DISPATCH(rotate_rows)(rope, positions, x, n_row, n_head, head_dim);
+}
+
 void rotate(const Rope& rope, const int32_t* positions, float* x, int n_row, int n_head, int head_dim, Team& team) {
     constexpr int piece_rows = 32;
     const size_t row_values = static_cast<size_t>(n_head) * static_cast<size_t>(head_dim);
     for (int first = team.take() * piece_rows; first < n_row; first = team.take() * piece_rows) {
-        HWY_DYNAMIC_DISPATCH(rotate_rows)
-        (rope, positions + first, x + static_cast<size_t>(first) * row_values, std::min(piece_rows, n_row - first),
-         n_head, head_dim);
+        rotate(rope, positions + first, x + static_cast<size_t>(first) * row_values,
+               std::min(piece_rows, n_row - first), n_head, head_dim);
     }
 }
 

@@ -17,8 +17,11 @@ struct Rope {
     bool halves = false;             ///< a pair is (i, i + n_rot / 2) instead of (2i, 2i + 1)
 };
 
-/// Turns x [n_row][n_head][head_dim] in place, row r by `positions[r]`: the rows that this thread of the team takes.
-/// Angles are rounded as ggml's are, so that the same file turns by the same angles there.
+/// Turns x [n_row][n_head][head_dim] in place, row r by `positions[r]`. Angles are rounded as ggml's are, so that the
+/// same file turns by the same angles there.
+void rotate(const Rope& rope, const int32_t* positions, float* x, int n_row, int n_head, int head_dim);
+
+/// The same for the rows that this thread of the team takes.
 void rotate(const Rope& rope, const int32_t* positions, float* x, int n_row, int n_head, int head_dim, Team& team);
 
 }  // namespace fastkv::kernels
