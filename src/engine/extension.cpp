@@ -96,7 +96,7 @@ void Extension::append_keys_values(const LayerContext& context, const ResidualSt
         ggml_tensor* x = stream.rows(graph.ctx(), first, n);
         const KvTensors written = build_keys_values(graph, context, x, positions, rows, cache.tensors());
         graph.compute(written.k);
-        graph.compute(written.v);
+        if (written.v) graph.compute(written.v);
         graph.run();
     }
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/rope.h"
+#include "kernels/vector_ops.h"
 #include "model/hparams.h"
 
 namespace fastkv {
@@ -104,9 +105,9 @@ std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Lin
         }
         kernels::RowsDone rotate;
         if (positions) {
-            rotate = [&, n_out = outputs[0].y.stride](int first, int n) {
-                kernels::rotate(rope, static_cast<const int32_t*>(positions->data) + first,
-                                floats(dst) + size_t(first) * n_out, n, int(n_out) / head_dim, head_dim);
+            rotate = [&](int first, int n, std::span<const kernels::Rows> parts) {
+                kernels::rotate(rope, static_cast<const int32_t*>(positions->data) + first, parts[0].data, n,
+                                int(parts[0].stride) / head_dim, head_dim);
             };
         }
         kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), team, rotate);
@@ -240,6 +241,53 @@ ggml_tensor* write_rows(Graph& graph, ggml_tensor* x, ggml_tensor* kv_rows, ggml
     return ggml_set_rows(ctx, flat_rows(ctx, target), x, kv_rows);
 }
 
+/// Whether threads can store the rows of K and V that they compute by themselves: every head once, as numbers that are
+/// not quantised and have no frame of their own.
+bool can_store(const LayerContext& layer, std::span<const Linear> linears, const ggml_tensor* x,
+               const KvTarget& target) {
+    const auto is_plain = [](const ggml_tensor* t) {
+        return !t || t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_F16;
+    };
+    return all_packed(linears) && is_plain(target.kv.k) && is_plain(target.kv.v) && !target.kv.frame &&
+           target.kv_rows->ne[0] == int64_t(layer.hparams.n_head_kv) * x->ne[1];
+}
+
+/// Rows [n][heads][head_dim] into the flat rows `kv_rows` [n][heads] of `tensor`.
+void store_heads(const float* heads, int64_t n_row, const int64_t* kv_rows, const ggml_tensor* tensor) {
+    const int head_dim = int(tensor->ne[0]);
+    for (int64_t i = 0; i < n_row; ++i, heads += head_dim) {
+        kernels::store_kv_row(heads, head_dim, kernel_type(tensor->type),
+                              static_cast<char*>(tensor->data) + size_t(kv_rows[i]) * tensor->nb[1]);
+    }
+}
+
+/// Keys, rotated, and values of the rows x, stored by the threads that compute them. Returns the node to compute, which
+/// stands for the written keys.
+ggml_tensor* build_stored_heads(Graph& graph, const LayerContext& layer, std::span<const Linear> linears,
+                                ggml_tensor* x, ggml_tensor* positions, const KvTarget& target) {
+    std::vector<ggml_tensor*> args = {x, positions, target.kv_rows};
+    if (target.kv.v) args.push_back(target.kv.v);
+    const std::vector<Linear> own(linears.begin(), linears.end());
+    const kernels::RmsNorm norm{floats(layer.weights.attn_norm), layer.hparams.norm_eps};
+    return graph.cpu_node_over(
+        target.kv.k, args, [own, norm, rope = rope_of(layer)](ggml_tensor* k, kernels::Team& team) {
+            const ggml_tensor *rows = k->src[1], *v = k->src[4];
+            const auto* at = static_cast<const int32_t*>(k->src[2]->data);  // positions
+            const auto* kv_rows = static_cast<const int64_t*>(k->src[3]->data);
+            const int head_dim = int(k->ne[0]), n_head = own[0].packed->n() / head_dim;
+            std::vector<kernels::LinearOutput> outputs;
+            for (const Linear& linear : own)
+                outputs.push_back({linear.packed, linear.bias ? floats(linear.bias) : nullptr, {}});
+            const auto store = [&](int first, int n, std::span<const kernels::Rows> y) {
+                kernels::rotate(rope, at + first, y[0].data, n, n_head, head_dim);
+                const int64_t* own_rows = kv_rows + int64_t(first) * n_head;
+                store_heads(y[0].data, int64_t(n) * n_head, own_rows, k);
+                if (v) store_heads(y[1].data, int64_t(n) * n_head, own_rows, v);
+            };
+            kernels::linear(outputs, norm, rows_of(rows), int(rows->ne[1]), team, store);
+        });
+}
+
 }  // namespace
 
 ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
@@ -260,8 +308,15 @@ KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor
 std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x,
                                          ggml_tensor* positions, std::span<const KvTarget> targets) {
     const bool values = targets[0].kv.v;
-    const Linear linears[] = {layer.linears.k, layer.linears.v};
-    const std::vector<ggml_tensor*> heads = build_heads(graph, layer, {linears, values ? 2U : 1U}, x, positions);
+    const Linear both[] = {layer.linears.k, layer.linears.v};
+    const std::span<const Linear> linears(both, values ? 2 : 1);
+    if (targets.size() == 1 && can_store(layer, linears, x, targets[0])) {
+        KvTensors written = targets[0].kv;
+        written.k = build_stored_heads(graph, layer, linears, x, positions, targets[0]);
+        written.v = nullptr;
+        return {written};
+    }
+    const std::vector<ggml_tensor*> heads = build_heads(graph, layer, linears, x, positions);
     const int64_t share = x->ne[1] / int64_t(targets.size());
     std::vector<KvTensors> written;
     for (const KvTarget& target : targets) {

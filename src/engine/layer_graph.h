@@ -31,7 +31,7 @@ ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, gg
 /// Keys (rotated) and values of the rows x [n_embd, rows] at `positions` [rows], written to the flat rows `kv_rows`
 /// (int64 [cached heads · rows], head by head within a row) of `kv`. Where the cache has more heads than the layer, the
 /// query heads of a group each get their key/value head's. Keys are stored without `kv`'s offset. Returns the written
-/// tensors.
+/// tensors: the node of the keys writes the values too where there is none for them.
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                             ggml_tensor* kv_rows, const KvTensors& kv);
 

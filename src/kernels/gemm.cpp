@@ -162,9 +162,10 @@ struct RowBlock {
     size_t stride;
     float* scales = nullptr;  ///< of int8: [padded][n_chunk]
     size_t n_chunk = 0;
+    float* beside = nullptr;  ///< room for other numbers
 
     /// Rows that are multiplied by `w`.
-    RowBlock(AlignedBuffer& memory, const PackedWeights::Impl& w, int rows)
+    RowBlock(AlignedBuffer& memory, const PackedWeights::Impl& w, int rows, size_t n_beside = 0)
         : type(w.type),
           n(rows),
           padded(round_up(rows, product_m_step)),
@@ -172,11 +173,12 @@ struct RowBlock {
           k_chunk(w.k_chunk),
           stride(static_cast<size_t>(w.k_padded + product_sizes(type).row_gap)),
           n_chunk(static_cast<size_t>(w.n_chunk)) {
-        const size_t bytes = static_cast<size_t>(padded) * stride * gemm_type_size(type);  // whole cache lines
-        const size_t n_scale = type == GemmType::int8 ? static_cast<size_t>(padded) * n_chunk : 0;
-        memory.reserve(bytes + n_scale * sizeof(float));
+        const size_t bytes = static_cast<size_t>(padded) * stride * gemm_type_size(type);           // whole cache lines
+        const size_t n_scale = type == GemmType::int8 ? static_cast<size_t>(padded) * n_chunk : 0;  // padded is too
+        memory.reserve(bytes + (n_scale + n_beside) * sizeof(float));
         data = memory.data();
         scales = reinterpret_cast<float*>(data + bytes);
+        beside = scales + n_scale;
         std::memset(row(n), 0, static_cast<size_t>(padded - n) * stride * gemm_type_size(type));
         std::fill(scales, scales + n_scale, 0.0F);
     }
@@ -291,39 +293,74 @@ class RowPieces {
 };
 
 /// One slab of one output for a block of rows; `ahead` is multiplied afterwards.
-void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, int first, FetchAhead ahead) {
+void compute_slab(const LinearOutput& output, int slab, const RowBlock& x, Rows y, FetchAhead ahead) {
     const PackedWeights::Impl& w = output.weights->impl();
     const int first_col = slab * PackedWeights::slab_rows;
-    float* y = output.y.data + static_cast<size_t>(first) * output.y.stride + first_col;
-    if (output.bias) copy_rows(output.bias + first_col, 0, y, output.y.stride, x.n, w.slab_cols(slab));
-    multiply_into(w, slab, x, output.bias != nullptr, y, output.y.stride, ahead);
+    float* target = y.data + first_col;
+    if (output.bias) copy_rows(output.bias + first_col, 0, target, y.stride, x.n, w.slab_cols(slab));
+    multiply_into(w, slab, x, output.bias != nullptr, target, y.stride, ahead);
 }
+
+/// The linear layers of the same rows.
+struct Linears {
+    std::span<const LinearOutput> outputs;
+    std::vector<std::pair<int, int>> slabs;  ///< of all outputs: (output, slab)
+    size_t row_beside = 0;                   ///< values of a row that go beside the block
+
+    explicit Linears(std::span<const LinearOutput> all) : outputs(all) {
+        for (int i = 0; i < static_cast<int>(outputs.size()); ++i) {
+            const LinearOutput& output = outputs[static_cast<size_t>(i)];
+            for (int slab = 0; slab < output.weights->n_slab(); ++slab) slabs.emplace_back(i, slab);
+            if (!output.y.data) row_beside += static_cast<size_t>(output.weights->n());
+        }
+    }
+    int n_slab() const { return static_cast<int>(slabs.size()); }
+
+    /// Where the rows of a block, the first of which is `first`, go.
+    std::vector<Rows> targets(const RowBlock& block, int first) const {
+        std::vector<Rows> y;
+        float* beside = block.beside;
+        for (const LinearOutput& output : outputs) {
+            const auto n = static_cast<size_t>(output.weights->n());
+            if (output.y.data) {
+                y.push_back({output.y.data + static_cast<size_t>(first) * output.y.stride, output.y.stride});
+            } else {
+                y.push_back({beside, n});
+                beside += static_cast<size_t>(block.n) * n;
+            }
+        }
+        return y;
+    }
+
+    /// Slabs [begin, end).
+    void compute(int begin, int end, const RowBlock& block, std::span<const Rows> y) const {
+        for (int i = begin; i < end; ++i) {
+            const auto [output, slab] = slabs[static_cast<size_t>(i)];
+            const auto [next_output, next_slab] = slabs[static_cast<size_t>(i + 1 < end ? i + 1 : begin)];
+            const FetchAhead ahead = outputs[static_cast<size_t>(next_output)].weights->impl().to_fetch(next_slab);
+            compute_slab(outputs[static_cast<size_t>(output)], slab, block, y[static_cast<size_t>(output)], ahead);
+        }
+    }
+};
 
 }  // namespace
 
 void linear(std::span<const LinearOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team,
             const RowsDone& done) {
     const ProductScope scope;
-    const PackedWeights& first_weights = *outputs.front().weights;
-    std::vector<std::pair<const LinearOutput*, int>> slabs;  // of all outputs
-    for (const LinearOutput& output : outputs) {
-        for (int slab = 0; slab < output.weights->n_slab(); ++slab) slabs.emplace_back(&output, slab);
-    }
-    const int n_slab = static_cast<int>(slabs.size());
-    const RowPieces rows(first_weights.type(), m, team.n_thread());
+    const PackedWeights& weights = *outputs.front().weights;
+    const Linears linears(outputs);
+    const RowPieces pieces(weights.type(), m, team.n_thread());
     // few rows for many threads: their slabs are shared out too, unless one thread shall see whole rows
-    const int n_part = done ? 1 : std::min(n_slab, (2 * team.n_thread() + rows.n() - 1) / rows.n());
-    for (int piece = team.take(); piece < rows.n() * n_part; piece = team.take()) {
-        const int first = rows.begin(piece / n_part), part = piece % n_part;
-        const RowBlock block(thread_scratch(), first_weights.impl(), rows.rows(piece / n_part));
+    const int n_part = done ? 1 : std::min(linears.n_slab(), (2 * team.n_thread() + pieces.n() - 1) / pieces.n());
+    for (int task = team.take(); task < pieces.n() * n_part; task = team.take()) {
+        const int piece = task / n_part, part = task % n_part;
+        const int first = pieces.begin(piece), rows = pieces.rows(piece);
+        const RowBlock block(thread_scratch(), weights.impl(), rows, static_cast<size_t>(rows) * linears.row_beside);
         block.load(x, first, norm);
-        const int begin = n_slab * part / n_part, end = n_slab * (part + 1) / n_part;
-        for (int i = begin; i < end; ++i) {
-            const auto& [output, slab] = slabs[static_cast<size_t>(i)];
-            const auto& [next_output, next_slab] = slabs[static_cast<size_t>(i + 1 < end ? i + 1 : begin)];
-            compute_slab(*output, slab, block, first, next_output->weights->impl().to_fetch(next_slab));
-        }
-        if (done) done(first, block.n);
+        const std::vector<Rows> y = linears.targets(block, first);
+        linears.compute(linears.n_slab() * part / n_part, linears.n_slab() * (part + 1) / n_part, block, y);
+        if (done) done(first, rows, y);
     }
 }
 

@@ -82,11 +82,12 @@ struct RmsNorm {
 struct LinearOutput {
     const PackedWeights* weights = nullptr;
     const float* bias = nullptr;  ///< [n], or none
-    Rows y;
+    Rows y;                       ///< without data, rows are handed to RowsDone only
 };
 
-/// Called for rows [first, first + n) by the thread that has computed all of them, while they are in its caches.
-using RowsDone = std::function<void(int first, int n)>;
+/// Called by the thread that has computed rows [first, first + n), while they are in its caches: y[i] is where those of
+/// output i begin.
+using RowsDone = std::function<void(int first, int n, std::span<const Rows> y)>;
 
 /// Linear layers of the rows x[m][k]: the pieces that this thread of the team takes. x is normalised and rounded to the
 /// weights' type once for all outputs of a piece. Safe from any threading library: every product runs on the calling

@@ -141,6 +141,16 @@ void convert_q4_0(const void* source, int n, GemmType type, void* target, int n_
     convert_any(static_cast<const Q4Block*>(source), n, 1.0F, type, target, n_padded);
 }
 
+void store_f16(const float* source, int n, hwy::float16_t* target) {
+    const hn::Rebind<hwy::float16_t, DF> d16;
+    const int lanes = static_cast<int>(hn::Lanes(DF()));
+    int i = 0;
+    for (; i + lanes <= n; i += lanes) hn::StoreU(hn::DemoteTo(d16, hn::LoadU(DF(), source + i)), d16, target + i);
+    const hn::CappedTag<float, 1> one;
+    const hn::Rebind<hwy::float16_t, decltype(one)> one16;
+    for (; i < n; ++i) hn::StoreU(hn::DemoteTo(one16, hn::LoadU(one, source + i)), one16, target + i);
+}
+
 HWY_INLINE void store_pair(VF a, VF b, uint16_t* target) { store_bf16_even(a, b, target); }
 HWY_INLINE void store_pair(VF a, VF b, float* target) {
     const DF d;
@@ -313,6 +323,7 @@ HWY_EXPORT(convert_f16);
 HWY_EXPORT(convert_q8_0);
 HWY_EXPORT(convert_q5_0);
 HWY_EXPORT(convert_q4_0);
+HWY_EXPORT(store_f16);
 HWY_EXPORT(normalize_any);
 HWY_EXPORT(gate_any);
 HWY_EXPORT(softmax_any);
@@ -338,6 +349,14 @@ void convert_kv_row(const void* source, KvType source_type, int n, GemmType type
         case KvType::q8_0: return HWY_DYNAMIC_DISPATCH(convert_q8_0)(source, n, type, target, n_padded);
         case KvType::q5_0: return HWY_DYNAMIC_DISPATCH(convert_q5_0)(source, n, type, target, n_padded);
         case KvType::q4_0: return HWY_DYNAMIC_DISPATCH(convert_q4_0)(source, n, type, target, n_padded);
+    }
+}
+
+void store_kv_row(const float* source, int n, KvType type, void* target) {
+    if (type == KvType::f32) {
+        std::memcpy(target, source, static_cast<size_t>(n) * sizeof(float));
+    } else {
+        HWY_DYNAMIC_DISPATCH(store_f16)(source, n, static_cast<hwy::float16_t*>(target));
     }
 }
 

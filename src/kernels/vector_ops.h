@@ -23,6 +23,10 @@ void gate_row(const float* gate, const float* up, int n, GemmType type, void* ta
 /// The same as convert_row() from a stored row of K or V, unscaled; of blocks, n is a multiple of 32.
 void convert_kv_row(const void* source, KvType source_type, int n, GemmType type, void* target, int n_padded);
 
+/// The other way round: target[i] = source[i] as K and V are stored that are not quantised, float32 or float16 (rounded
+/// to nearest even).
+void store_kv_row(const float* source, int n, KvType type, void* target);
+
 /// One step of the online softmax, in powers of two and in place: scores [rows][cols] become probabilities
 /// [rows][cols] of `type` relative to the running maximum (bf16 ones fill the first half of the memory: the block
 /// stays in the cache). max [rows] and sum [rows] are brought up to date; decay [rows] is what outputs so far have to
