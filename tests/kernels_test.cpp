@@ -548,6 +548,73 @@ TEST(Linears, NormaliseOnceAndAddTheirBias) {
     }
 }
 
+TEST(Linears, HandRowsToTheThreadThatComputedThem) {
+    for (const GemmType type : {GemmType::f32, GemmType::bf16, GemmType::int8}) {
+        if (!gemm_available(type)) continue;
+        constexpr int m = 143, k = 80, n_first = 70, n_second = 300, n_third = 64;
+        const auto x = random_floats(m * k, 1);
+        const PackedWeights first = packed_weights(type, n_first, k, random_floats(n_first * k, 2, 0.1F));
+        const PackedWeights second = packed_weights(type, n_second, k, random_floats(n_second * k, 3, 0.1F));
+        const PackedWeights third = packed_weights(type, n_third, k, random_floats(n_third * k, 4, 0.1F));
+        const auto bias = random_floats(n_third, 5);
+        std::vector<float> whole[] = {std::vector<float>(m * n_first), std::vector<float>(m * n_second),
+                                      std::vector<float>(m * n_third)};
+        run_team(2, Threads::at_once, [&](Team& team) {
+            const LinearOutput outputs[] = {{&first, nullptr, {whole[0].data(), n_first}},
+                                            {&second, nullptr, {whole[1].data(), n_second}},
+                                            {&third, bias.data(), {whole[2].data(), n_third}}};
+            linear(outputs, {}, {x.data(), k}, m, team);
+        });
+        std::vector<float> again[] = {std::vector<float>(m * n_first), std::vector<float>(m * n_second),
+                                      std::vector<float>(m * n_third)};
+        std::vector<int> times(m);  // threads have rows of their own
+        run_team(2, Threads::at_once, [&](Team& team) {
+            const LinearOutput outputs[] = {
+                {&first, nullptr, {}}, {&second, nullptr, {again[1].data(), n_second}}, {&third, bias.data(), {}}};
+            linear(outputs, {}, {x.data(), k}, m, team, [&](int begin, int n, std::span<const Rows> y) {
+                ASSERT_EQ(y.size(), 3U);
+                for (int i = 0; i < n; ++i) {
+                    ++times[static_cast<size_t>(begin + i)];
+                    for (const size_t o : {size_t{0}, size_t{2}}) {
+                        const float* row = y[o].data + static_cast<size_t>(i) * y[o].stride;
+                        std::copy(row, row + y[o].stride,
+                                  again[o].begin() +
+                                      static_cast<std::ptrdiff_t>(static_cast<size_t>(begin + i) * y[o].stride));
+                    }
+                }
+                EXPECT_EQ(y[1].data, again[1].data() + static_cast<size_t>(begin) * n_second);
+            });
+        });
+        EXPECT_EQ(times, std::vector<int>(m, 1));
+        for (int o = 0; o < 3; ++o) EXPECT_EQ(again[o], whole[o]) << o;
+    }
+}
+
+TEST(StoredRows, AreTheNumbersOrTheNearestFloat16) {
+    for (const int n : {1, 7, 16, 64, 83}) {
+        const auto values = random_floats(static_cast<size_t>(n), n, 3.0F);
+        std::vector<float> exact(values.size()), back(values.size() + 16);
+        store_kv_row(values.data(), n, KvType::f32, exact.data());
+        EXPECT_EQ(exact, values);
+        std::vector<uint16_t> halves(values.size() + 1, 0x1234);
+        store_kv_row(values.data(), n, KvType::f16, halves.data());
+        EXPECT_EQ(halves.back(), 0x1234) << "wrote behind the row";
+        convert_kv_row(halves.data(), KvType::f16, n, GemmType::f32, back.data(), n);
+        for (size_t i = 0; i < values.size(); ++i) {
+            EXPECT_NEAR(back[i], values[i], std::ldexp(std::abs(values[i]), -11)) << i;
+            std::vector<uint16_t> again(1);
+            store_kv_row(&back[i], 1, KvType::f16, again.data());
+            EXPECT_EQ(again[0], halves[i]);
+        }
+    }
+    // halfway between two float16: to the even one
+    const float ties[] = {1.0F + std::ldexp(1.0F, -11), 1.0F + 3 * std::ldexp(1.0F, -11)};
+    uint16_t halves[2];
+    store_kv_row(ties, 2, KvType::f16, halves);
+    EXPECT_EQ(halves[0], 0x3C00);
+    EXPECT_EQ(halves[1], 0x3C02);
+}
+
 // ---- a row times weights as files store them ----------------------------------------------------------------------
 
 /// A matrix of random blocks, and the numbers that they stand for by ggml's definition of the types.

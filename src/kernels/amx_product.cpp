@@ -132,20 +132,6 @@ void pack_operand(int n, int k, OperandOrder order, const void* source, size_t r
 
 namespace {
 
-/// k up to which 32 rows of A stay in the first-level cache while they meet column after column of B.
-constexpr int max_kept_k = 640;
-
-/// A tile of an operand. One that passes by, not to be read again soon, is loaded as such (TILELOADDT1) and pushes
-/// nothing out of the first-level cache.
-#define FASTKV_LOAD_TILE(tile, source, stride, passes_by) \
-    do {                                                  \
-        if constexpr (passes_by) {                        \
-            _tile_stream_loadd(tile, source, stride);     \
-        } else {                                          \
-            _tile_loadd(tile, source, stride);            \
-        }                                                 \
-    } while (false)
-
 /// A block of C, 32 columns of 32 rows or 16, and the one that follows it.
 struct Block {
     const uint16_t* a;
@@ -164,8 +150,9 @@ inline void fetch_results(const float* next_c, size_t c_stride, int step) {
 }
 
 /// The four products of a step of k use two tiles of A, below each other, and two of B, so that loads take half of the
-/// time of the products. B passes by, and so does an A that is too long to be kept.
-template <bool two_rows, bool long_a>
+/// time of the products. A stays in the first-level cache while it meets column after column. B passes by: its tiles
+/// are loaded as such (TILELOADDT1) and push nothing out.
+template <bool two_rows>
 FASTKV_AMX void multiply_block(const ProductShape& shape, const Block& block, FetchAhead& ahead) {
     const size_t a_stride = shape.a_stride * sizeof(uint16_t);
     const size_t c_stride = shape.c_stride * sizeof(float);
@@ -190,9 +177,9 @@ FASTKV_AMX void multiply_block(const ProductShape& shape, const Block& block, Fe
     for (int depth = 0; depth < shape.k; depth += tile_k, b += 4 * tile_values) {
         fetch_ahead(ahead);
         if (shape.fetches_c) fetch_results(block.next_c, shape.c_stride, depth / tile_k);
-        FASTKV_LOAD_TILE(4, a + depth, a_stride, long_a);
+        _tile_loadd(4, a + depth, a_stride);
         _tile_stream_loadd(6, b, 64);
-        if constexpr (two_rows) FASTKV_LOAD_TILE(5, a_lower + depth, a_stride, long_a);
+        if constexpr (two_rows) _tile_loadd(5, a_lower + depth, a_stride);
         _tile_stream_loadd(7, b + tile_values, 64);
         _tile_dpbf16ps(0, 4, 6);
         if constexpr (two_rows) _tile_dpbf16ps(2, 5, 6);
@@ -207,41 +194,28 @@ FASTKV_AMX void multiply_block(const ProductShape& shape, const Block& block, Fe
     }
 }
 
-using MultiplyBlock = void (*)(const ProductShape&, const Block&, FetchAhead&);
-
-MultiplyBlock block_product(int rows, int k) {
-    if (rows > tile_rows) return k > max_kept_k ? multiply_block<true, true> : multiply_block<true, false>;
-    return k > max_kept_k ? multiply_block<false, true> : multiply_block<false, false>;
-}
-
-/// All rows by the columns [first_col, first_col + n_col): 32 rows meet all of them before the next 32 come.
-void multiply_columns(const ProductShape& shape, int first_col, int n_col, const uint16_t* a, const uint16_t* packed_b,
-                      float* c, FetchAhead& ahead) {
-    constexpr int block_size = 2 * tile_rows;
-    for (int row = 0; row < shape.m; row += block_size) {
-        const uint16_t* a_row = a + static_cast<size_t>(row) * shape.a_stride;
-        float* c_row = c + static_cast<size_t>(row) * shape.c_stride;
-        const float* next_row = c_row + block_size * shape.c_stride + first_col;
-        const MultiplyBlock multiply_one = block_product(shape.m - row, shape.k);
-        for (int col = first_col; col < first_col + n_col; col += block_size) {
-            const int group = col / group_cols * group_cols;
-            const uint16_t* b = packed_b + static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
-                                static_cast<size_t>((col - group) / tile_rows) * tile_values;
-            const bool last = col + block_size == first_col + n_col;
-            multiply_one(shape, {a_row, b, c_row + col, last ? next_row : c_row + col + block_size}, ahead);
-        }
-    }
-}
-
 }  // namespace
 
 void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead) {
-    // long rows, which are not kept, meet few columns at a time, so that the second-level cache keeps those
-    const int n_col = shape.k > max_kept_k ? group_cols : shape.n;
+    constexpr int block_size = 2 * tile_rows;
     memory_barrier();
-    for (int first = 0; first < shape.n; first += n_col) {
-        multiply_columns(shape, first, n_col, static_cast<const uint16_t*>(a), static_cast<const uint16_t*>(packed_b),
-                         c, ahead);
+    for (int row = 0; row < shape.m; row += block_size) {
+        const uint16_t* a_row = static_cast<const uint16_t*>(a) + static_cast<size_t>(row) * shape.a_stride;
+        float* c_row = c + static_cast<size_t>(row) * shape.c_stride;
+        for (int col = 0; col < shape.n; col += block_size) {
+            const int group = col / group_cols * group_cols;
+            const uint16_t* b = static_cast<const uint16_t*>(packed_b) +
+                                static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
+                                static_cast<size_t>((col - group) / tile_rows) * tile_values;
+            const bool last = col + block_size == shape.n;
+            const Block block{a_row, b, c_row + col,
+                              last ? c_row + block_size * shape.c_stride : c_row + col + block_size};
+            if (row + tile_rows < shape.m) {
+                multiply_block<true>(shape, block, ahead);
+            } else {
+                multiply_block<false>(shape, block, ahead);
+            }
+        }
     }
     memory_barrier();
 }

@@ -24,12 +24,12 @@ std::string gemm_description() {
 }
 
 ProductSizes product_sizes(GemmType type) {
-    // Measured. AMX: a strip's scores stay in the first-level cache, a block's weights in the second. oneDNN: from 64
-    // rows on products run at full speed, and at 128 the rows, their results and the weights of one product still lie
-    // in a second-level cache together.
+    // Measured. AMX: 32 rows of linear_k, and a strip's scores, stay in the first-level cache, a block's weights in the
+    // second. oneDNN: from 64 rows on products run at full speed, and at 128 the rows, their results and the weights of
+    // one product still lie in a second-level cache together.
     if (by_amx(type) || type == GemmType::int8)
         return {.linear_rows = 256,
-                .linear_k = type == GemmType::int8 ? 1024 : 1536,
+                .linear_k = type == GemmType::int8 ? 1024 : 640,
                 .attention_rows = 384,
                 .strip_rows = 32,
                 .run_keys = 256,
