@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <cstdint>
-#include <initializer_list>
 
 #include "kernels/simd.h"
 
@@ -140,15 +139,6 @@ struct Block {
     const float* next_c;
 };
 
-/// Asks for two rows of the next block in each of the first 16 steps of k, to be written.
-inline void fetch_results(const float* next_c, size_t c_stride, int step) {
-    if (step >= tile_rows) return;
-    const float* row = next_c + 2 * static_cast<size_t>(step) * c_stride;
-    for (const float* half : {row, row + tile_rows, row + c_stride, row + c_stride + tile_rows}) {
-        __builtin_prefetch(half, 1, 3);
-    }
-}
-
 /// The four products of a step of k use two tiles of A, below each other, and two of B, so that loads take half of the
 /// time of the products. A stays in the first-level cache while it meets column after column. B passes by: its tiles
 /// are loaded as such (TILELOADDT1) and push nothing out.
@@ -176,7 +166,9 @@ FASTKV_AMX void multiply_block(const ProductShape& shape, const Block& block, Fe
     }
     for (int depth = 0; depth < shape.k; depth += tile_k, b += 4 * tile_values) {
         fetch_ahead(ahead);
-        if (shape.fetches_c) fetch_results(block.next_c, shape.c_stride, depth / tile_k);
+        if (shape.fetches_c && depth < tile_rows * tile_k) {  // two rows in each of the first 16 steps
+            fetch_results(block.next_c, shape.c_stride, 2 * depth / tile_k, 2);
+        }
         _tile_loadd(4, a + depth, a_stride);
         _tile_stream_loadd(6, b, 64);
         if constexpr (two_rows) _tile_loadd(5, a_lower + depth, a_stride);

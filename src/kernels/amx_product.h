@@ -29,6 +29,16 @@ inline void fetch_ahead(FetchAhead& ahead) {
     for (int i = 0; i < lines; ++i, ahead.next += cache_line) __builtin_prefetch(ahead.next, 0, 2);
 }
 
+/// Asks for rows [first, first + n) of 32 columns of C, to be written.
+inline void fetch_results(const float* c, size_t c_stride, int first, int n) {
+    constexpr int line_values = 16;
+    const float* row = c + static_cast<size_t>(first) * c_stride;
+    for (int i = 0; i < n; ++i, row += c_stride) {
+        __builtin_prefetch(row, 1, 3);
+        __builtin_prefetch(row + line_values, 1, 3);
+    }
+}
+
 /// As the functions of product.h, for bf16. Packed operands lie tile by tile:
 /// [n / 64][k / 32][64 / 16 tiles][16 pairs of k][16 columns][2]: units of 64 columns, or of any 32 values of k for 64
 /// columns, may be strung together or cut off.

@@ -173,8 +173,9 @@ struct RowBlock {
           k_chunk(w.k_chunk),
           stride(static_cast<size_t>(w.k_padded + product_sizes(type).row_gap)),
           n_chunk(static_cast<size_t>(w.n_chunk)) {
-        const size_t bytes = static_cast<size_t>(padded) * stride * gemm_type_size(type);           // whole cache lines
-        const size_t n_scale = type == GemmType::int8 ? static_cast<size_t>(padded) * n_chunk : 0;  // padded is too
+        // both whole cache lines, as `padded` is a multiple of 16
+        const size_t bytes = static_cast<size_t>(padded) * stride * gemm_type_size(type);
+        const size_t n_scale = type == GemmType::int8 ? static_cast<size_t>(padded) * n_chunk : 0;
         memory.reserve(bytes + (n_scale + n_beside) * sizeof(float));
         data = memory.data();
         scales = reinterpret_cast<float*>(data + bytes);

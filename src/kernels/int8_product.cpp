@@ -126,7 +126,7 @@ FASTKV_VNNI inline void store_scaled(__m512i left, __m512i right, float a, const
 
 /// Sums of 32 columns and 32 rows (or 16) on tiles: the next block's products run while this one's sums are scaled.
 template <bool two_rows>
-FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8_t* b, int32_t* sums,
+FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8_t* b, const float* c, int32_t* sums,
                           FetchAhead& ahead) {
     const int8_t* a_lower = a + tile_rows * shape.a_stride;
     _tile_zero(0);
@@ -137,6 +137,9 @@ FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8
     }
     for (int depth = 0; depth < shape.k; depth += tile_k, b += 4 * tile_bytes) {
         amx::fetch_ahead(ahead);
+        if (shape.fetches_c && depth < block / 4 * tile_k) {  // four rows in each of the first 8 steps
+            amx::fetch_results(c, shape.c_stride, 4 * depth / tile_k, 4);
+        }
         _tile_loadd(4, a + depth, shape.a_stride);
         _tile_stream_loadd(6, b, 64);  // passes by: pushes nothing out of the first-level cache
         if constexpr (two_rows) _tile_loadd(5, a_lower + depth, shape.a_stride);
@@ -162,9 +165,9 @@ FASTKV_AMX void multiply_tiles(const ProductShape& shape, int rows, const Scales
                                const int8_t* b, float* c, FetchAhead& ahead) {
     alignas(64) int32_t sums[block * block];
     if (rows == block) {
-        tile_sums<true>(shape, a, b, sums, ahead);
+        tile_sums<true>(shape, a, b, c, sums, ahead);
     } else {
-        tile_sums<false>(shape, a, b, sums, ahead);
+        tile_sums<false>(shape, a, b, c, sums, ahead);
     }
     for (int r = 0; r < rows; ++r) {
         const auto row = static_cast<size_t>(r);

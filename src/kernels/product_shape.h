@@ -23,7 +23,7 @@ struct ProductShape {
     bool accumulate = false;
     size_t a_stride = 0;
     size_t c_stride = 0;
-    bool fetches_c = false;  ///< C is not in the caches: AMX asks for it a block ahead
+    bool fetches_c = false;  ///< C is not in the caches: AMX's products ask for it ahead
     bool operator==(const ProductShape&) const = default;
 };
 
