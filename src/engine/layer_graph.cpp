@@ -15,6 +15,9 @@ namespace {
 
 float* floats(const ggml_tensor* tensor) { return static_cast<float*>(tensor->data); }
 
+/// [n_out], or none.
+const float* bias_of(const Linear& linear) { return linear.bias ? floats(linear.bias) : nullptr; }
+
 kernels::Rope rope_of(const LayerContext& layer) {
     const HyperParams& hp = layer.hparams;
     const ggml_tensor* factors = layer.weights.rope_freqs;
@@ -100,7 +103,7 @@ std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Lin
         float* y = floats(dst);
         for (const Linear& linear : own) {
             const auto n = size_t(linear.packed->n());
-            outputs.push_back({linear.packed, linear.bias ? floats(linear.bias) : nullptr, {y, n}});
+            outputs.push_back({linear.packed, bias_of(linear), {y, n}});
             y += n * size_t(src->ne[1]);
         }
         kernels::RowsDone rotate;
@@ -134,7 +137,7 @@ std::vector<ggml_tensor*> build_row_linears(Graph& graph, std::span<const Linear
         float* y = floats(dst);
         for (const Linear& linear : own) {
             const auto n = size_t(linear.row_matrix->n);
-            outputs.push_back({*linear.row_matrix, {linear.bias ? floats(linear.bias) : nullptr, 0}, {y, n}});
+            outputs.push_back({*linear.row_matrix, {bias_of(linear), 0}, {y, n}});
             y += n * size_t(src->ne[1]);
         }
         kernels::quantized_linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), ith, nth);
@@ -195,7 +198,7 @@ ggml_tensor* build_layer_end(Graph& graph, const LayerContext& layer, ggml_tenso
     const LayerLinears& l = layer.linears;
     const Linear linears[] = {l.o, l.gate, l.up, l.down};
     if (!all_packed(linears)) return build_mlp(graph, layer, build_residual(graph, l.o, x, attention));
-    const kernels::RmsNorm norm{floats(layer.weights.ffn_norm), layer.hparams.norm_eps};
+    const kernels::RmsNorm norm = Norm{layer.weights.ffn_norm, layer.hparams.norm_eps}.of_kernels();
     return graph.cpu_node_over(x, {attention}, [l, norm](ggml_tensor* dst, kernels::Team& team) {
         const kernels::LayerEnd end{l.o.packed, rows_of(dst->src[1]), norm, l.gate.packed, l.up.packed, l.down.packed};
         kernels::end_layer(end, {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), team);
@@ -268,24 +271,24 @@ ggml_tensor* build_stored_heads(Graph& graph, const LayerContext& layer, std::sp
     std::vector<ggml_tensor*> args = {x, positions, target.kv_rows};
     if (target.kv.v) args.push_back(target.kv.v);
     const std::vector<Linear> own(linears.begin(), linears.end());
-    const kernels::RmsNorm norm{floats(layer.weights.attn_norm), layer.hparams.norm_eps};
-    return graph.cpu_node_over(
-        target.kv.k, args, [own, norm, rope = rope_of(layer)](ggml_tensor* k, kernels::Team& team) {
-            const ggml_tensor *rows = k->src[1], *v = k->src[4];
-            const auto* at = static_cast<const int32_t*>(k->src[2]->data);  // positions
-            const auto* kv_rows = static_cast<const int64_t*>(k->src[3]->data);
-            const int head_dim = int(k->ne[0]), n_head = own[0].packed->n() / head_dim;
-            std::vector<kernels::LinearOutput> outputs;
-            for (const Linear& linear : own)
-                outputs.push_back({linear.packed, linear.bias ? floats(linear.bias) : nullptr, {}});
-            const auto store = [&](int first, int n, std::span<const kernels::Rows> y) {
-                kernels::rotate(rope, at + first, y[0].data, n, n_head, head_dim);
-                const int64_t* own_rows = kv_rows + int64_t(first) * n_head;
-                store_heads(y[0].data, int64_t(n) * n_head, own_rows, k);
-                if (v) store_heads(y[1].data, int64_t(n) * n_head, own_rows, v);
-            };
-            kernels::linear(outputs, norm, rows_of(rows), int(rows->ne[1]), team, store);
-        });
+    const kernels::RmsNorm norm = Norm{layer.weights.attn_norm, layer.hparams.norm_eps}.of_kernels();
+    return graph.cpu_node_over(target.kv.k, args,
+                               [own, norm, rope = rope_of(layer)](ggml_tensor* k, kernels::Team& team) {
+                                   const ggml_tensor *rows = k->src[1], *v = k->src[4];
+                                   const auto* at = static_cast<const int32_t*>(k->src[2]->data);  // positions
+                                   const auto* kv_rows = static_cast<const int64_t*>(k->src[3]->data);
+                                   const int head_dim = int(k->ne[0]), n_head = own[0].packed->n() / head_dim;
+                                   std::vector<kernels::LinearOutput> outputs;
+                                   for (const Linear& linear : own)
+                                       outputs.push_back({linear.packed, bias_of(linear), {}});
+                                   const auto store = [&](int first, int n, std::span<const kernels::Rows> y) {
+                                       kernels::rotate(rope, at + first, y[0].data, n, n_head, head_dim);
+                                       const int64_t* own_rows = kv_rows + int64_t(first) * n_head;
+                                       store_heads(y[0].data, int64_t(n) * n_head, own_rows, k);
+                                       if (v) store_heads(y[1].data, int64_t(n) * n_head, own_rows, v);
+                                   };
+                                   kernels::linear(outputs, norm, rows_of(rows), int(rows->ne[1]), team, store);
+                               });
 }
 
 }  // namespace

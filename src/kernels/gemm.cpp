@@ -45,6 +45,9 @@ struct PackedWeights::Impl {
 
     int slab_cols(int slab) const { return std::min(slab_rows, n - slab * slab_rows); }
     int padded_slab_cols(int slab) const { return round_up(slab_cols(slab), product_n_step); }
+    size_t bytes_of(int slab) const {
+        return static_cast<size_t>(padded_slab_cols(slab)) * static_cast<size_t>(k_padded) * gemm_type_size(type);
+    }
     int chunk_begin(int chunk) const { return chunk * k_chunk; }
     int chunk_length(int chunk) const { return std::min(k_chunk, k_padded - chunk_begin(chunk)); }
 
@@ -58,8 +61,7 @@ struct PackedWeights::Impl {
     FetchAhead to_fetch(int slab) const {
         if (slab >= n_slab) return {};
         const std::byte* begin = operand(slab, 0);
-        return {begin, begin + static_cast<size_t>(padded_slab_cols(slab)) * static_cast<size_t>(k_padded) *
-                                   gemm_type_size(type)};
+        return {begin, begin + bytes_of(slab)};
     }
     /// [slab_rows]
     float* slab_scales(int slab, int chunk) const {
@@ -83,9 +85,7 @@ PackedWeights::PackedWeights(GemmType type, int n, int k, bool reads_hidden) : i
     w.n_slab = (n + slab_rows - 1) / slab_rows;
     w.slab_bytes = static_cast<size_t>(slab_rows) * static_cast<size_t>(w.k_padded) * gemm_type_size(type);
     const int last = w.n_slab - 1;
-    const size_t last_bytes =
-        static_cast<size_t>(w.padded_slab_cols(last)) * static_cast<size_t>(w.k_padded) * gemm_type_size(type);
-    w.memory.reserve(static_cast<size_t>(last) * w.slab_bytes + last_bytes);
+    w.memory.reserve(static_cast<size_t>(last) * w.slab_bytes + w.bytes_of(last));
     if (type == GemmType::int8) {
         w.scales.reserve_as<float>(static_cast<size_t>(w.n_slab * w.n_chunk) * static_cast<size_t>(slab_rows));
         return;
