@@ -57,11 +57,10 @@ struct PackedWeights::Impl {
                static_cast<size_t>(padded_slab_cols(slab)) * static_cast<size_t>(chunk_begin(chunk)) *
                    gemm_type_size(type);
     }
-    /// A slab's columns, which are multiplied next; nothing behind the last.
-    FetchAhead to_fetch(int slab) const {
+    /// A slab's columns from a chunk on, which are multiplied next; nothing behind the last slab.
+    FetchAhead to_fetch(int slab, int chunk = 0) const {
         if (slab >= n_slab) return {};
-        const std::byte* begin = operand(slab, 0);
-        return {begin, begin + bytes_of(slab)};
+        return {operand(slab, chunk), operand(slab, 0) + bytes_of(slab)};
     }
     /// [slab_rows]
     float* slab_scales(int slab, int chunk) const {
@@ -224,26 +223,40 @@ struct SlabResult {
     bool far;         ///< not in this thread's caches
 };
 
-/// The columns of one slab for a block of rows.
-void multiply_slab(const PackedWeights::Impl& w, int slab, const RowBlock& x, const SlabResult& result,
-                   FetchAhead& ahead) {
+/// The columns of one slab for a block of rows, by one chunk of k.
+void multiply_chunk(const PackedWeights::Impl& w, int slab, int chunk, const RowBlock& x, const SlabResult& result,
+                    FetchAhead& ahead) {
+    const ProductShape shape{w.type,
+                             x.padded,
+                             w.padded_slab_cols(slab),
+                             w.chunk_length(chunk),
+                             result.accumulate || chunk > 0,
+                             x.stride,
+                             result.stride,
+                             result.far};
+    const std::byte* rows = x.at(w.chunk_begin(chunk));
+    if (w.type == GemmType::int8) {
+        const int8::Scales scales{x.scales + chunk, x.n_chunk, w.slab_scales(slab, chunk)};
+        int8::multiply(shape, scales, reinterpret_cast<const int8_t*>(rows),
+                       reinterpret_cast<const int8_t*>(w.operand(slab, chunk)), result.c, ahead);
+    } else {
+        multiply(shape, rows, w.operand(slab, chunk), result.c, ahead);
+    }
+}
+
+/// The same by all of k, for one strip of a block after the other: `ahead` is multiplied after the last.
+void multiply_strip(const PackedWeights::Impl& w, int slab, const RowBlock& x, const SlabResult& result,
+                    FetchAhead& ahead) {
+    for (int chunk = 0; chunk < w.n_chunk; ++chunk) multiply_chunk(w, slab, chunk, x, result, ahead);
+}
+
+/// The same for a whole block of rows: while a chunk is multiplied, no more than the next is fetched, as chunks of
+/// long rows are larger than what else has to stay in the second-level cache.
+void multiply_block(const PackedWeights::Impl& w, int slab, const RowBlock& x, const SlabResult& result,
+                    FetchAhead ahead) {
     for (int chunk = 0; chunk < w.n_chunk; ++chunk) {
-        const ProductShape shape{w.type,
-                                 x.padded,
-                                 w.padded_slab_cols(slab),
-                                 w.chunk_length(chunk),
-                                 result.accumulate || chunk > 0,
-                                 x.stride,
-                                 result.stride,
-                                 result.far};
-        const std::byte* rows = x.at(w.chunk_begin(chunk));
-        if (w.type == GemmType::int8) {
-            const int8::Scales scales{x.scales + chunk, x.n_chunk, w.slab_scales(slab, chunk)};
-            int8::multiply(shape, scales, reinterpret_cast<const int8_t*>(rows),
-                           reinterpret_cast<const int8_t*>(w.operand(slab, chunk)), result.c, ahead);
-        } else {
-            multiply(shape, rows, w.operand(slab, chunk), result.c, ahead);
-        }
+        FetchAhead next = chunk + 1 < w.n_chunk ? w.to_fetch(slab, chunk + 1) : ahead;
+        multiply_chunk(w, slab, chunk, x, result, next);
     }
 }
 
@@ -261,14 +274,14 @@ void multiply_into(const PackedWeights::Impl& w, int slab, const RowBlock& x, bo
     const int cols = w.slab_cols(slab);
     const int padded_cols = w.padded_slab_cols(slab);
     if (x.padded == x.n && padded_cols == cols && product_sizes(w.type).into_rows) {
-        multiply_slab(w, slab, x, {y, y_stride, accumulate, true}, ahead);
+        multiply_block(w, slab, x, {y, y_stride, accumulate, true}, ahead);
         return;
     }
     static thread_local AlignedBuffer scratch;  // [padded rows][padded_cols]
     const auto stride = static_cast<size_t>(padded_cols);
     auto* c = scratch.reserve_as<float>(static_cast<size_t>(x.padded) * stride);
     if (accumulate) copy_rows(y, y_stride, c, stride, x.n, cols);
-    multiply_slab(w, slab, x, {c, stride, accumulate, false}, ahead);
+    multiply_block(w, slab, x, {c, stride, accumulate, false}, ahead);
     copy_rows(c, stride, y, y_stride, x.n, cols);
 }
 
@@ -406,8 +419,8 @@ void compute_hidden(const LayerEnd& layer, const RowBlock& x, const RowBlock& hi
         const auto stride = static_cast<size_t>(gate_weights.padded_slab_cols(slab));
         for (int first = 0; first < x.n; first += strip_rows) {
             const RowBlock strip = x.strip(first, strip_rows);
-            multiply_slab(gate_weights, slab, strip, {gate, stride, false, false}, after_gate);
-            multiply_slab(up_weights, slab, strip, {up, stride, false, false}, after_up);
+            multiply_strip(gate_weights, slab, strip, {gate, stride, false, false}, after_gate);
+            multiply_strip(up_weights, slab, strip, {up, stride, false, false}, after_up);
             gate_strip(layer, slab, gate, up, stride, hidden.strip(first, strip_rows));
         }
     }

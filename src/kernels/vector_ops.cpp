@@ -268,23 +268,59 @@ HWY_INLINE float exponentials(const float* row, int cols, float max, T* target) 
     return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum_a, sum_b)));
 }
 
-/// Row by row, and within a row from left to right, a probability is written where only scores that have been used
-/// already were: in place works for narrower types too.
+/// Rows whose statistics are renewed together, so that what one of them waits for is done while others do.
+constexpr int row_group = 16;
+
+/// Statistics of a group of rows.
+struct RowGroup {
+    float max[row_group];
+    float sum[row_group];
+    float decay[row_group];
+    float reference[row_group];  ///< what is subtracted from scores
+};
+
+/// Brings them up to date, given the largest scores of this step.
+HWY_INLINE void renew(const float* step_max, RowGroup& group) {
+    const DF d;
+    const VF lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+    for (size_t i = 0; i < row_group; i += hn::Lanes(d)) {
+        const VF before = hn::LoadU(d, group.max + i);
+        const VF now = hn::Max(before, hn::LoadU(d, step_max + i));
+        // A row that has seen no key yet has max = -inf: any other reference makes its probabilities 0.
+        const VF reference = hn::IfThenElseZero(hn::Gt(now, lowest), now);
+        const VF decay = exp2<Exp2::exact>(d, hn::Sub(before, reference));
+        hn::StoreU(now, d, group.max + i);
+        hn::StoreU(hn::Mul(hn::LoadU(d, group.sum + i), decay), d, group.sum + i);
+        hn::StoreU(decay, d, group.decay + i);
+        hn::StoreU(reference, d, group.reference + i);
+    }
+}
+
+/// Up to row_group rows. A probability is written where only scores that have been used already were, as rows follow
+/// one another and all within a row goes from left to right: in place works for narrower types too.
+template <class T>
+HWY_INLINE void softmax_group(float* scores, T* target, int rows, int cols, float* max, float* sum, float* decay) {
+    const size_t bytes = static_cast<size_t>(rows) * sizeof(float);
+    RowGroup group{};
+    std::memcpy(group.max, max, bytes);
+    std::memcpy(group.sum, sum, bytes);
+    float step_max[row_group] = {};
+    for (int r = 0; r < rows; ++r) step_max[r] = max_of(scores + r * cols, cols);
+    renew(step_max, group);
+    for (int r = 0; r < rows; ++r) {
+        group.sum[r] += exponentials(scores + r * cols, cols, group.reference[r], target + r * cols);
+    }
+    std::memcpy(max, group.max, bytes);
+    std::memcpy(sum, group.sum, bytes);
+    std::memcpy(decay, group.decay, bytes);
+}
+
 template <class T>
 HWY_INLINE void softmax_rows(float* scores, int rows, int cols, float* max, float* sum, float* decay) {
-    for (int r = 0; r < rows; ++r) {
-        const size_t offset = static_cast<size_t>(r) * static_cast<size_t>(cols);
-        const float* row = scores + offset;
-        const float block_max = max_of(row, cols);
-        decay[r] = 1.0F;
-        if (block_max > max[r]) {
-            decay[r] = std::exp2(max[r] - block_max);
-            sum[r] *= decay[r];
-            max[r] = block_max;
-        }
-        // A row that has seen no key yet has max = -inf: any other reference makes its probabilities 0.
-        const float reference = std::isinf(max[r]) ? 0.0F : max[r];
-        sum[r] += exponentials(row, cols, reference, reinterpret_cast<T*>(scores) + offset);
+    for (int first = 0; first < rows; first += row_group) {
+        const size_t offset = static_cast<size_t>(first) * static_cast<size_t>(cols);
+        softmax_group(scores + offset, reinterpret_cast<T*>(scores) + offset, std::min(row_group, rows - first), cols,
+                      max + first, sum + first, decay + first);
     }
 }
 
