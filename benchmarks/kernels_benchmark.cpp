@@ -156,9 +156,25 @@ struct Layer {
 };
 
 #if defined(__x86_64__) && defined(__linux__) && __has_include(<amxtileintrin.h>)
-/// Products of bf16 tiles that are loaded already, four after each other whose results do not wait for one another.
-__attribute__((target("amx-tile,amx-bf16"))) void multiply_loaded_tiles(int fours) {
+/// Products of tiles that are loaded already, four after each other whose results do not wait for one another. The
+/// tiles are full of ones: full of zeros they multiply a sixth faster.
+__attribute__((target("amx-tile,amx-bf16,amx-int8"))) void multiply_loaded_tiles(GemmType type, int fours) {
     const ProductScope tiles;
+    uint16_t ones[512];
+    std::fill(std::begin(ones), std::end(ones), type == GemmType::int8 ? 0x0101 : 0x3F80);
+    _tile_loadd(4, ones, 64);
+    _tile_loadd(5, ones, 64);
+    _tile_loadd(6, ones, 64);
+    _tile_loadd(7, ones, 64);
+    if (type == GemmType::int8) {
+        for (int i = 0; i < fours; ++i) {
+            _tile_dpbssd(0, 4, 6);
+            _tile_dpbssd(1, 4, 7);
+            _tile_dpbssd(2, 5, 6);
+            _tile_dpbssd(3, 5, 7);
+        }
+        return;
+    }
     for (int i = 0; i < fours; ++i) {
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
@@ -167,15 +183,15 @@ __attribute__((target("amx-tile,amx-bf16"))) void multiply_loaded_tiles(int four
     }
 }
 #else
-void multiply_loaded_tiles(int) {}
+void multiply_loaded_tiles(GemmType, int) {}
 #endif
 
-/// Operations per second of AMX's products without any loads: no kernel can be faster. Those of int8 are twice as many.
+/// Operations per second of AMX's products without any loads: no kernel can be faster.
 double tile_flops(GemmType type, int nth) {
     constexpr int fours = 20000;
-    constexpr double operations = 4 * 2.0 * 16 * 16 * 32;
-    const double best = seconds([&] { crew(nth).run([](int) { multiply_loaded_tiles(fours); }); }, 40);
-    return nth * fours * operations * (type == GemmType::int8 ? 2 : 1) / best;
+    const double operations = 4 * 2.0 * 16 * 16 * (type == GemmType::int8 ? 64 : 32);
+    const double best = seconds([&] { crew(nth).run([&](int) { multiply_loaded_tiles(type, fours); }); }, 40);
+    return nth * fours * operations / best;
 }
 
 /// The most that any kernel here can reach: AMX's tiles alone, or without them a large product that stays in the
