@@ -80,6 +80,25 @@ std::vector<ggml_tensor*> split_outputs(Graph& graph, ggml_tensor* all, std::spa
     return parts;
 }
 
+/// Linear layers as the kernels take them, with outputs [n_row][n_out] one behind the other from y on, or without y
+/// none that stay.
+std::vector<kernels::LinearOutput> outputs_of(std::span<const Linear> linears, float* y, int64_t n_row) {
+    std::vector<kernels::LinearOutput> outputs;
+    for (const Linear& linear : linears) {
+        const auto n = size_t(linear.packed->n());
+        outputs.push_back({linear.packed, bias_of(linear), y ? kernels::Rows{y, n} : kernels::Rows{}});
+        if (y) y += n * size_t(n_row);
+    }
+    return outputs;
+}
+
+/// Rotates `n` rows of heads [n_head][head_dim], the first of which is row `first` of positions [rows].
+void rotate_rows(const kernels::Rope& rope, const ggml_tensor* positions, int first, int n, kernels::Rows rows,
+                 int head_dim) {
+    kernels::rotate(rope, static_cast<const int32_t*>(positions->data) + first, rows.data, n,
+                    int(rows.stride) / head_dim, head_dim);
+}
+
 /// Whose heads are rotated, and by what.
 struct Rotation {
     kernels::Rope rope;
@@ -99,21 +118,14 @@ std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Lin
     const auto compute = [own, norm, rope = rotation.rope, head_dim = rotation.head_dim](ggml_tensor* dst,
                                                                                          kernels::Team& team) {
         const ggml_tensor *src = dst->src[0], *positions = dst->src[1];
-        std::vector<kernels::LinearOutput> outputs;
-        float* y = floats(dst);
-        for (const Linear& linear : own) {
-            const auto n = size_t(linear.packed->n());
-            outputs.push_back({linear.packed, bias_of(linear), {y, n}});
-            y += n * size_t(src->ne[1]);
-        }
         kernels::RowsDone rotate;
         if (positions) {
-            rotate = [&](int first, int n, std::span<const kernels::Rows> parts) {
-                kernels::rotate(rope, static_cast<const int32_t*>(positions->data) + first, parts[0].data, n,
-                                int(parts[0].stride) / head_dim, head_dim);
+            rotate = [&](int first, int n, std::span<const kernels::Rows> y) {
+                rotate_rows(rope, positions, first, n, y[0], head_dim);
             };
         }
-        kernels::linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), team, rotate);
+        kernels::linear(outputs_of(own, floats(dst), src->ne[1]), norm.of_kernels(), rows_of(src), int(src->ne[1]),
+                        team, rotate);
     };
     return split_outputs(graph, graph.cpu_node({total(sizes) * x->ne[1]}, args, compute), sizes, x->ne[1]);
 }
@@ -272,23 +284,19 @@ ggml_tensor* build_stored_heads(Graph& graph, const LayerContext& layer, std::sp
     if (target.kv.v) args.push_back(target.kv.v);
     const std::vector<Linear> own(linears.begin(), linears.end());
     const kernels::RmsNorm norm = Norm{layer.weights.attn_norm, layer.hparams.norm_eps}.of_kernels();
-    return graph.cpu_node_over(target.kv.k, args,
-                               [own, norm, rope = rope_of(layer)](ggml_tensor* k, kernels::Team& team) {
-                                   const ggml_tensor *rows = k->src[1], *v = k->src[4];
-                                   const auto* at = static_cast<const int32_t*>(k->src[2]->data);  // positions
-                                   const auto* kv_rows = static_cast<const int64_t*>(k->src[3]->data);
-                                   const int head_dim = int(k->ne[0]), n_head = own[0].packed->n() / head_dim;
-                                   std::vector<kernels::LinearOutput> outputs;
-                                   for (const Linear& linear : own)
-                                       outputs.push_back({linear.packed, bias_of(linear), {}});
-                                   const auto store = [&](int first, int n, std::span<const kernels::Rows> y) {
-                                       kernels::rotate(rope, at + first, y[0].data, n, n_head, head_dim);
-                                       const int64_t* own_rows = kv_rows + int64_t(first) * n_head;
-                                       store_heads(y[0].data, int64_t(n) * n_head, own_rows, k);
-                                       if (v) store_heads(y[1].data, int64_t(n) * n_head, own_rows, v);
-                                   };
-                                   kernels::linear(outputs, norm, rows_of(rows), int(rows->ne[1]), team, store);
-                               });
+    const auto compute = [own, norm, rope = rope_of(layer)](ggml_tensor* k, kernels::Team& team) {
+        const ggml_tensor *rows = k->src[1], *at = k->src[2], *v = k->src[4];
+        const auto* kv_rows = static_cast<const int64_t*>(k->src[3]->data);
+        const int head_dim = int(k->ne[0]), n_head = own[0].packed->n() / head_dim;
+        const auto store = [&](int first, int n, std::span<const kernels::Rows> y) {
+            rotate_rows(rope, at, first, n, y[0], head_dim);
+            const int64_t* own_rows = kv_rows + int64_t(first) * n_head;
+            store_heads(y[0].data, int64_t(n) * n_head, own_rows, k);
+            if (v) store_heads(y[1].data, int64_t(n) * n_head, own_rows, v);
+        };
+        kernels::linear(outputs_of(own, nullptr, 0), norm, rows_of(rows), int(rows->ne[1]), team, store);
+    };
+    return graph.cpu_node_over(target.kv.k, args, compute);
 }
 
 }  // namespace

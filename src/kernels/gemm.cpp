@@ -250,8 +250,8 @@ void multiply_strip(const PackedWeights::Impl& w, int slab, const RowBlock& x, c
     for (int chunk = 0; chunk < w.n_chunk; ++chunk) multiply_chunk(w, slab, chunk, x, result, ahead);
 }
 
-/// The same for a whole block of rows: while a chunk is multiplied, no more than the next is fetched, as chunks of
-/// long rows are larger than what else has to stay in the second-level cache.
+/// The same for a whole block of rows: while a chunk is multiplied, the next is fetched and not the whole next slab,
+/// which for long rows would push what else is needed out of the second-level cache.
 void multiply_block(const PackedWeights::Impl& w, int slab, const RowBlock& x, const SlabResult& result,
                     FetchAhead ahead) {
     for (int chunk = 0; chunk < w.n_chunk; ++chunk) {

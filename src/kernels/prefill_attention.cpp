@@ -268,17 +268,8 @@ struct Strip {
     int n_row = 0;  ///< a multiple of product_m_step: the block's last strip may run past its queries
     int first_key = 0;
     int n_key = 0;
+    bool sees_all = false;  ///< every row sees every key, as in most strips
 };
-
-/// Whether every row of a strip sees all of its keys, as most do: the first query sees the last of them, and the last
-/// query's window still has the first.
-bool sees_all(const PrefillQueries& queries, const Block& block, int group_size, const Strip& strip) {
-    const int first_query = block.first_query + strip.first_row / group_size;
-    const int last_row = std::min(strip.first_row + strip.n_row, block.n_query * group_size) - 1;
-    const int last_query = block.first_query + last_row / group_size;
-    return queries.key_row[first_query] >= strip.first_key + strip.n_key - 1 &&
-           first_visible(queries, last_query) <= strip.first_key;
-}
 
 /// Puts -inf where a query must not look.
 void hide_keys(const PrefillQueries& queries, const Block& block, int group_size, const Strip& strip, float* scores) {
@@ -356,9 +347,7 @@ void attend_strip(const Pass& pass, const Strip& strip) {
     const size_t query_bytes = static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type);
     multiply(dense_product(kv.type, strip.n_row, strip.n_key, kv.key_length, false), pass.loaded + row * query_bytes,
              kv.key_unit(pass.block.head_kv, unit), pass.scores);
-    if (!sees_all(pass.queries, pass.block, pass.group_size, strip)) {
-        hide_keys(pass.queries, pass.block, pass.group_size, strip, pass.scores);
-    }
+    if (!strip.sees_all) hide_keys(pass.queries, pass.block, pass.group_size, strip, pass.scores);
     softmax_step(pass.scores, strip.n_row, strip.n_key, kv.type, pass.max + row, pass.sum + row, pass.decay + row);
     for (int group = 0; group < kv.n_group; ++group) {
         float* part = pass.outputs + (static_cast<size_t>(group * pass.padded_rows) + row) * value_cols;
@@ -376,7 +365,10 @@ Strip visible_strip(const Pass& pass, int first_row, int n_row, int first_key, i
     const int unit = pass.kv.unit;
     const int begin = std::max(first_key, first_visible(pass.queries, first_query) / unit * unit);
     const int end = std::min(end_key, round_up(pass.queries.key_row[last_query] + 1, unit));
-    return {first_row, n_row, begin, std::max(0, end - begin)};
+    // the first query sees the last of them, and the last query's window still has the first
+    const bool sees_all =
+        pass.queries.key_row[first_query] >= end - 1 && first_visible(pass.queries, last_query) <= begin;
+    return {first_row, n_row, begin, std::max(0, end - begin), sees_all};
 }
 
 Pass begin_pass(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block& block, int group_size) {
