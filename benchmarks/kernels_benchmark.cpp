@@ -382,11 +382,10 @@ void bench_cache(benchmark::State& state) {
     const int nth = static_cast<int>(state.range(5));
     const CacheQuery& shape = ring.query;
     std::vector<float> out(ring.q.size());
-    std::vector<float> partial(cache_attention_partial_size(shape.n_head, shape.head_dim, nth));
+    CacheAttention attention(1, shape.n_head_kv, shape.n_head / shape.n_head_kv, shape.head_dim, nth);
     for (auto _ : state) {
         const CacheQuery& query = ring.next();
-        crew(nth).run([&](int ith) { cache_attention_partial(query, partial.data(), ith, nth); });
-        cache_attention_merge(partial.data(), shape.n_head, shape.head_dim, nth, out.data(), 0, 1);
+        crew(nth).run_team([&](Team& team) { attention.attend({&query, 1}, out.data(), team); });
     }
     report_read(state, 2 * ring.tensor_bytes, nth);
 }
@@ -478,8 +477,8 @@ void bench_quantized_linear(benchmark::State& state) {
     for (auto _ : state) {
         const QuantizedOutput output{
             {type, weights.data() + matrix * bytes, n, k}, {}, {y.data(), static_cast<size_t>(n)}};
-        crew(nth).run([&](int ith) {
-            quantized_linear({&output, 1}, {}, {x.data(), static_cast<size_t>(k)}, m, ith, nth);
+        crew(nth).run_team([&](Team& team) {
+            quantized_linear({&output, 1}, {}, {x.data(), static_cast<size_t>(k)}, m, team);
         });
         matrix = (matrix + 1) % n_matrix;
     }

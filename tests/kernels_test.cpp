@@ -4,11 +4,13 @@
 #include <hwy/targets.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
@@ -766,7 +768,7 @@ TEST_P(RowTimes, EqualsPlainLoop) {
     const auto base = random_floats(static_cast<size_t>(n), 9);
     std::vector<float> y(static_cast<size_t>(n), -12345.0F);
     const QuantizedOutput output{{type, blocks.bytes.data(), n, k}, {base.data(), 0}, {y.data(), 0}};
-    run_threads(3, Threads::at_once, [&](int ith) { quantized_linear({&output, 1}, {}, {x.data(), 0}, 1, ith, 3); });
+    run_team(3, Threads::at_once, [&](Team& team) { quantized_linear({&output, 1}, {}, {x.data(), 0}, 1, team); });
     const auto rounded = in_eight_bits(x);
     for (int i = 0; i < n; ++i) {
         double magnitude = 1;
@@ -799,7 +801,7 @@ TEST(RowGate, EqualsPlainLoop) {
     const QuantizedGate layer{{norm.data(), 1e-5F},
                               {BlockType::q4_1, gate.bytes.data(), n_ff, k},
                               {BlockType::q8_0, up.bytes.data(), n_ff, k}};
-    run_threads(2, Threads::at_once, [&](int ith) { quantized_gate(layer, {x.data(), 0}, {y.data(), 0}, 1, ith, 2); });
+    run_team(2, Threads::at_once, [&](Team& team) { quantized_gate(layer, {x.data(), 0}, {y.data(), 0}, 1, team); });
     const auto exact = normalized(x.data(), k, norm, 1e-5);
     const auto rounded = in_eight_bits(std::vector<float>(exact.begin(), exact.end()));
     for (int i = 0; i < n_ff; ++i) {
@@ -829,17 +831,21 @@ TEST_P(RowTimes, SeveralRowsAreEachWhatItIsAlone) {
         std::vector<float> y(rows * y_stride), gated(rows * y_stride);
         const QuantizedOutput output{w, {base.data(), n}, {y.data(), y_stride}};
         const QuantizedGate gate{{norm.data(), 1e-5F}, w, w};
-        run_threads(3, Threads::at_once, [&](int ith) {
-            quantized_linear({&output, 1}, {norm.data(), 1e-5F}, {x.data(), x_stride}, m, ith, 3);
-            quantized_gate(gate, {x.data(), x_stride}, {gated.data(), y_stride}, m, ith, 3);
+        run_team(3, Threads::at_once, [&](Team& team) {
+            quantized_linear({&output, 1}, {norm.data(), 1e-5F}, {x.data(), x_stride}, m, team);
+        });
+        run_team(3, Threads::at_once, [&](Team& team) {
+            quantized_gate(gate, {x.data(), x_stride}, {gated.data(), y_stride}, m, team);
         });
         for (size_t row = 0; row < rows; ++row) {
             std::vector<float> alone(n), gated_alone(n);
             const ConstRows own{x.data() + row * x_stride, 0};
             const QuantizedOutput single{w, {base.data() + row * n, 0}, {alone.data(), 0}};
-            run_threads(3, Threads::at_once, [&](int ith) {
-                quantized_linear({&single, 1}, {norm.data(), 1e-5F}, own, 1, ith, 3);
-                quantized_gate(gate, own, {gated_alone.data(), 0}, 1, ith, 3);
+            run_team(3, Threads::at_once, [&](Team& team) {
+                quantized_linear({&single, 1}, {norm.data(), 1e-5F}, own, 1, team);
+            });
+            run_team(3, Threads::at_once, [&](Team& team) {
+                quantized_gate(gate, own, {gated_alone.data(), 0}, 1, team);
             });
             for (size_t i = 0; i < n; ++i) {
                 ASSERT_EQ(y[row * y_stride + i], alone[i]) << "row " << row << " of " << m << ", column " << i;
@@ -848,6 +854,41 @@ TEST_P(RowTimes, SeveralRowsAreEachWhatItIsAlone) {
             }
         }
     }
+}
+
+/// Heads stay with one thread: every column is handed over once, in whole heads, with all of its rows computed.
+TEST(RowLinears, HandOverWholeHeads) {
+    if (!quantized_available()) {
+        GTEST_SKIP() << "no VNNI here";
+    }
+    constexpr int k = 256, head_dim = 20, m = 3;
+    const Blocks q(BlockType::q8_0, 9 * head_dim, k, 1), kv(BlockType::q4_1, 3 * head_dim, k, 2);
+    const auto x = random_floats(m * k, 3);
+    std::vector<float> plain(m * 15 * head_dim), handed(plain.size(), -1), y(plain.size(), -2);
+    const auto outputs_of = [&](float* to) {
+        return std::vector<QuantizedOutput>{
+            {{BlockType::q8_0, q.bytes.data(), 9 * head_dim, k}, {}, {to, 15 * head_dim}},
+            {{BlockType::q4_1, kv.bytes.data(), 3 * head_dim, k}, {}, {to + 9 * head_dim, 15 * head_dim}},
+            {{BlockType::q4_1, kv.bytes.data(), 3 * head_dim, k}, {}, {to + 12 * head_dim, 15 * head_dim}}};
+    };
+    run_team(3, Threads::at_once, [&](Team& team) {
+        quantized_linear(outputs_of(plain.data()), {}, {x.data(), k}, m, team);
+    });
+    std::atomic<int> columns = 0;
+    const auto outputs = outputs_of(y.data());
+    run_team(3, Threads::at_once, [&](Team& team) {
+        quantized_linear(outputs, {}, {x.data(), k}, m, team, head_dim, [&](size_t output, int first, int last) {
+            EXPECT_EQ(first % head_dim, 0);
+            EXPECT_EQ(last % head_dim, 0);
+            columns += last - first;
+            for (size_t row = 0; row < m; ++row) {
+                const float* from = outputs[output].y.data + row * 15 * head_dim;
+                std::copy(from + first, from + last, handed.data() + (from - y.data()) + first);
+            }
+        });
+    });
+    EXPECT_EQ(columns, 15 * head_dim);
+    EXPECT_EQ(handed, plain);
 }
 
 TEST(Simd, NamesTheBestTargetThatWasCompiled) {
@@ -1269,13 +1310,9 @@ TEST_P(Cache, EqualsPlainLoop) {
         expected.push_back(setup.expected(head));
     }
     on_every_target([&] {
-        std::vector<float> partial(cache_attention_partial_size(n_head, c.head_dim, c.nth),
-                                   std::numeric_limits<float>::quiet_NaN());
+        CacheAttention attention(1, setup.query.n_head_kv, c.group, c.head_dim, c.nth);
         std::vector<float> out(setup.q.size(), std::numeric_limits<float>::quiet_NaN());
-        run_threads(c.nth, c.how, [&](int ith) { cache_attention_partial(setup.query, partial.data(), ith, c.nth); });
-        run_threads(c.nth, c.how, [&](int ith) {
-            cache_attention_merge(partial.data(), n_head, c.head_dim, c.nth, out.data(), ith, c.nth);
-        });
+        run_team(c.nth, c.how, [&](Team& team) { attention.attend({&setup.query, 1}, out.data(), team); });
         for (int head = 0; head < n_head; ++head) {
             const Attention& reference = expected[static_cast<size_t>(head)];
             for (int i = 0; i < c.head_dim; ++i) {
@@ -1374,15 +1411,42 @@ TEST(CacheAttention, SurvivesLargeScores) {
     for (float& value : setup.q) {
         value *= 1e5F;
     }
-    std::vector<float> partial(cache_attention_partial_size(1, 64, 2));
+    CacheAttention attention(1, 1, 1, 64, 2);
     std::vector<float> out(64);
-    cache_attention_partial(setup.query, partial.data(), 0, 2);
-    cache_attention_partial(setup.query, partial.data(), 1, 2);
-    cache_attention_merge(partial.data(), 1, 64, 2, out.data(), 0, 1);
+    run_team(2, seq, [&](Team& team) { attention.attend({&setup.query, 1}, out.data(), team); });
     for (const float value : out) {
         EXPECT_TRUE(std::isfinite(value));
         EXPECT_LE(std::abs(value), 8.1F);
     }
+}
+
+/// Several queries of one call, whose caches are of different shapes, again and again: the same numbers whoever takes
+/// which piece, and those that each query has alone.
+TEST(CacheAttention, IsTheSameHoweverThreadsShareIt) {
+    const std::vector<CacheCase> shapes = {{64, 3, Lengths{3000, 3000, 3000}, 0, 3, par, f16, f16},
+                                           {64, 1, Lengths{1, 700, 64, 3, 65, 2000, 9, 8, 7}, 0, 3, par, f16, f16},
+                                           {64, 3, Lengths{5, 1300, 20}, 500, 3, par, q8_0, f16}};
+    std::vector<std::unique_ptr<CacheSetup>> setups;
+    std::vector<CacheQuery> queries;
+    std::vector<float> expected;  // [queries][n_head][head_dim]
+    for (const CacheCase& shape : shapes) {
+        queries.push_back(setups.emplace_back(std::make_unique<CacheSetup>(shape))->query);
+        for (int head = 0; head < 9; ++head) {
+            for (const double value : setups.back()->expected(head).out) expected.push_back(static_cast<float>(value));
+        }
+    }
+    CacheAttention attention(3, 3 + 9 + 3, 3, 64, 3);
+    std::vector<float> first;
+    for (int i = 0; i < 20; ++i) {
+        std::vector<float> out(expected.size(), std::numeric_limits<float>::quiet_NaN());
+        run_team(3, i == 0 ? seq : par, [&](Team& team) { attention.attend(queries, out.data(), team); });
+        if (i == 0) first = out;
+        ASSERT_EQ(out, first) << "call " << i;
+    }
+    for (size_t i = 0; i < first.size(); ++i) ASSERT_NEAR(first[i], expected[i], 1e-3) << i;
+    std::vector<float> alone(first.size() / 3);
+    run_team(3, par, [&](Team& team) { attention.attend({&queries[1], 1}, alone.data(), team); });
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), first.begin() + std::ptrdiff_t(alone.size())));
 }
 
 // ---- key scores ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include "kernels/cache_attention.h"
@@ -168,19 +169,11 @@ kernels::CacheQuery cache_query(const CacheQuestion& question, const ggml_tensor
 /// The entries that the rows ask for are written by nodes before these: their order in the graph is enough.
 ggml_tensor* cache_attention_by_kernel(Graph& graph, const std::vector<CacheQuestion>& questions, ggml_tensor* q) {
     const HyperParams& hparams = questions[0].hparams;
-    const auto n_row = int64_t(questions.size());
-    const size_t size =
-        kernels::cache_attention_partial_size(hparams.n_head, hparams.head_dim, graph.device().n_threads);
-    // [rows][n_threads][n_head][2 + head_dim]
-    ggml_tensor* partial =
-        graph.cpu_node({int64_t(size), n_row}, {q}, [questions, size](ggml_tensor* dst, int ith, int nth) {
-            auto* own = static_cast<float*>(dst->data);
-            for (size_t row = 0; row < questions.size(); ++row, own += size) {
-                kernels::cache_attention_partial(cache_query(questions[row], dst->src[0], row), own, ith, nth);
-            }
-        });
+    int n_head_kv = 0, max_group = 1;
     for (size_t row = 0; row < questions.size(); ++row) {
         const CacheQuestion& question = questions[row];
+        n_head_kv += question.cache.n_head();
+        max_group = std::max(max_group, hparams.n_head / question.cache.n_head());
         if (!question.weights) continue;
         const int length = weight_row_length(question.choice, question.cache);
         *question.weights =
@@ -189,14 +182,17 @@ ggml_tensor* cache_attention_by_kernel(Graph& graph, const std::vector<CacheQues
                                                  static_cast<float*>(dst->data), size_t(length), ith, nth);
             });
     }
+    const auto attention = std::make_shared<kernels::CacheAttention>(int(questions.size()), n_head_kv, max_group,
+                                                                     hparams.head_dim, graph.device().n_threads);
     const int64_t n_out = int64_t(hparams.head_dim) * hparams.n_head;
-    return graph.cpu_node({n_out, n_row}, {partial}, [&hparams, size](ggml_tensor* dst, int ith, int nth) {
-        const auto* own = static_cast<const float*>(dst->src[0]->data);
-        auto* out = static_cast<float*>(dst->data);
-        for (int64_t row = 0; row < dst->ne[1]; ++row, own += size, out += dst->ne[0]) {
-            kernels::cache_attention_merge(own, hparams.n_head, hparams.head_dim, nth, out, ith, nth);
-        }
-    });
+    return graph.cpu_node({n_out, int64_t(questions.size())}, {q},
+                          [questions, attention](ggml_tensor* dst, kernels::Team& team) {
+                              std::vector<kernels::CacheQuery> queries;
+                              for (size_t row = 0; row < questions.size(); ++row) {
+                                  queries.push_back(cache_query(questions[row], dst->src[0], row));
+                              }
+                              attention->attend(queries, static_cast<float*>(dst->data), team);
+                          });
 }
 
 }  // namespace

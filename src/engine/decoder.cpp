@@ -74,13 +74,11 @@ ggml_tensor* Decoder::build_layer(Segment& segment, int index, std::span<Sequenc
     Graph& graph = *segment.graph;
     const LayerWeights& weights = model_.weights.layers[size_t(index)];
     const LayerContext layer{model_.hparams, weights, layer_linears(weights)};
-    std::vector<KvTarget> targets;
+    std::vector<RowTarget> targets;
     for (const Sequence* sequence : sequences) {
-        const LayerCache& cache = sequence->cache(index);
-        targets.push_back(
-            {cache.tensors(), graph.input(GGML_TYPE_I64, {cache.n_head()}, sequence->inputs(index).kv_rows.data())});
+        targets.push_back({sequence->cache(index).tensors(), sequence->inputs(index).kv_rows});
     }
-    std::vector<KvTensors> written = build_keys_values(graph, layer, x, positions, targets);
+    RowHeads heads = build_row_heads(graph, layer, x, positions, targets);
 
     std::vector<AttentionOutput>& outputs = attention_[size_t(index)];
     outputs.assign(sequences.size(), {});
@@ -89,14 +87,14 @@ ggml_tensor* Decoder::build_layer(Segment& segment, int index, std::span<Sequenc
         const Sequence& sequence = *sequences[i];
         const LayerCache& cache = sequence.cache(index);
         const Sequence::LayerInputs& inputs = sequence.inputs(index);
-        if (!inputs.sink_shift.empty()) written[i].k = build_sinks(graph, layer, cache, inputs, written[i]);
-        graph.compute(written[i].k);
-        graph.compute(written[i].v);
+        if (!inputs.sink_shift.empty()) heads.written[i].k = build_sinks(graph, layer, cache, inputs, heads.written[i]);
+        graph.compute(heads.written[i].k);
+        graph.compute(heads.written[i].v);
         outputs[i].row_length = weight_row_length(segment.choice, cache);
-        questions.push_back({model_.hparams, segment.choice, cache, written[i], sequence.position(), inputs.groups,
-                             sequence.reads_attention(index) ? &outputs[i].node : nullptr});
+        questions.push_back({model_.hparams, segment.choice, cache, heads.written[i], sequence.position(),
+                             inputs.groups, sequence.reads_attention(index) ? &outputs[i].node : nullptr});
     }
-    x = build_block(graph, layer, x, positions, cache_attention(std::move(questions)));
+    x = build_layer_end(graph, layer, x, cache_attention(std::move(questions))(graph, heads.q));
     for (const AttentionOutput& output : outputs) {
         if (output.node) graph.output(output.node);
     }

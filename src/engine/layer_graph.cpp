@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "ggml-cpu.h"
 #include "kernels/rope.h"
 #include "kernels/vector_ops.h"
 #include "model/hparams.h"
@@ -137,24 +138,34 @@ bool by_row(std::span<const Linear> linears, const ggml_tensor* x) {
                        [](const Linear& linear) { return linear.row_matrix && !linear.packed; });
 }
 
+/// Linear layers of a few rows as the kernels take them, with outputs [n_row][n_out] one behind the other from y on.
+std::vector<kernels::QuantizedOutput> row_outputs_of(std::span<const Linear> linears, float* y, int64_t n_row) {
+    std::vector<kernels::QuantizedOutput> outputs;
+    for (const Linear& linear : linears) {
+        const auto n = size_t(linear.row_matrix->n);
+        outputs.push_back({*linear.row_matrix, {bias_of(linear), 0}, {y, n}});
+        y += n * size_t(n_row);
+    }
+    return outputs;
+}
+
+std::vector<int64_t> row_sizes_of(std::span<const Linear> linears) {
+    std::vector<int64_t> sizes;
+    for (const Linear& linear : linears) sizes.push_back(linear.row_matrix->n);
+    return sizes;
+}
+
 /// The linear layers of the few normalised rows x [n_in, rows] by one node: [n_out, rows] each, one behind the other.
 std::vector<ggml_tensor*> build_row_linears(Graph& graph, std::span<const Linear> linears, const Norm& norm,
                                             ggml_tensor* x) {
     const std::vector<Linear> own(linears.begin(), linears.end());
-    std::vector<int64_t> sizes;
-    for (const Linear& linear : own) sizes.push_back(linear.row_matrix->n);
-    ggml_tensor* all = graph.cpu_node({total(sizes) * x->ne[1]}, {x}, [own, norm](ggml_tensor* dst, int ith, int nth) {
+    const std::vector<int64_t> sizes = row_sizes_of(own);
+    const auto compute = [own, norm](ggml_tensor* dst, kernels::Team& team) {
         const ggml_tensor* src = dst->src[0];
-        std::vector<kernels::QuantizedOutput> outputs;
-        float* y = floats(dst);
-        for (const Linear& linear : own) {
-            const auto n = size_t(linear.row_matrix->n);
-            outputs.push_back({*linear.row_matrix, {bias_of(linear), 0}, {y, n}});
-            y += n * size_t(src->ne[1]);
-        }
-        kernels::quantized_linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), ith, nth);
-    });
-    return split_outputs(graph, all, sizes, x->ne[1]);
+        kernels::quantized_linear(row_outputs_of(own, floats(dst), src->ne[1]), norm.of_kernels(), rows_of(src),
+                                  int(src->ne[1]), team);
+    };
+    return split_outputs(graph, graph.cpu_node({total(sizes) * x->ne[1]}, {x}, compute), sizes, x->ne[1]);
 }
 
 /// W·norm(x) + b for each of the linear layers.
@@ -177,9 +188,9 @@ std::vector<ggml_tensor*> build_projections(Graph& graph, const LayerContext& la
 ggml_tensor* build_residual(Graph& graph, const Linear& linear, ggml_tensor* x, ggml_tensor* y) {
     if (by_row({&linear, 1}, y)) {
         const kernels::QuantizedMatrix matrix = *linear.row_matrix;
-        return graph.cpu_node({matrix.n, x->ne[1]}, {x, y}, [matrix](ggml_tensor* dst, int ith, int nth) {
+        return graph.cpu_node({matrix.n, x->ne[1]}, {x, y}, [matrix](ggml_tensor* dst, kernels::Team& team) {
             const kernels::QuantizedOutput output{matrix, rows_of(dst->src[0]), {floats(dst), size_t(matrix.n)}};
-            kernels::quantized_linear({&output, 1}, {}, rows_of(dst->src[1]), int(dst->ne[1]), ith, nth);
+            kernels::quantized_linear({&output, 1}, {}, rows_of(dst->src[1]), int(dst->ne[1]), team);
         });
     }
     return ggml_add(graph.ctx(), x, build_quantised_linear(graph, linear, y));
@@ -193,9 +204,9 @@ ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) 
     if (by_row(linears, x)) {
         const kernels::QuantizedGate gated{{floats(layer.weights.ffn_norm), eps}, *l.gate.row_matrix, *l.up.row_matrix};
         const int64_t n_ff = gated.gate.n;
-        ggml_tensor* hidden = graph.cpu_node({n_ff, x->ne[1]}, {x}, [gated](ggml_tensor* dst, int ith, int nth) {
+        ggml_tensor* hidden = graph.cpu_node({n_ff, x->ne[1]}, {x}, [gated](ggml_tensor* dst, kernels::Team& team) {
             const kernels::Rows y{floats(dst), size_t(dst->ne[0])};
-            kernels::quantized_gate(gated, rows_of(dst->src[0]), y, int(dst->ne[1]), ith, nth);
+            kernels::quantized_gate(gated, rows_of(dst->src[0]), y, int(dst->ne[1]), team);
         });
         return build_residual(graph, l.down, x, hidden);
     }
@@ -203,18 +214,6 @@ ggml_tensor* build_mlp(Graph& graph, const LayerContext& layer, ggml_tensor* x) 
     ggml_tensor* gate = build_quantised_linear(graph, l.gate, h);
     ggml_tensor* up = build_quantised_linear(graph, l.up, h);
     return build_residual(graph, l.down, x, ggml_swiglu_split(graph.ctx(), gate, up));  // silu(gate) · up
-}
-
-/// x + W·attention, and the MLP added to that, over x where all is packed: [n_embd, rows] -> [n_embd, rows].
-ggml_tensor* build_layer_end(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* attention) {
-    const LayerLinears& l = layer.linears;
-    const Linear linears[] = {l.o, l.gate, l.up, l.down};
-    if (!all_packed(linears)) return build_mlp(graph, layer, build_residual(graph, l.o, x, attention));
-    const kernels::RmsNorm norm = Norm{layer.weights.ffn_norm, layer.hparams.norm_eps}.of_kernels();
-    return graph.cpu_node_over(x, {attention}, [l, norm](ggml_tensor* dst, kernels::Team& team) {
-        const kernels::LayerEnd end{l.o.packed, rows_of(dst->src[1]), norm, l.gate.packed, l.up.packed, l.down.packed};
-        kernels::end_layer(end, {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), team);
-    });
 }
 
 /// [head_dim * heads, rows] -> [head_dim, heads, rows]
@@ -255,6 +254,12 @@ ggml_tensor* write_rows(Graph& graph, ggml_tensor* x, ggml_tensor* kv_rows, ggml
     x = ggml_reshape_2d(ctx, x, x->ne[0], n_repeat * heads * rows);
     return ggml_set_rows(ctx, flat_rows(ctx, target), x, kv_rows);
 }
+
+/// Where rows' keys and values go: flat rows `kv_rows` of `kv`.
+struct KvTarget {
+    KvTensors kv;
+    ggml_tensor* kv_rows = nullptr;  // int64 [cached heads · rows]
+};
 
 /// Whether threads can store the rows of K and V that they compute by themselves: every head once, as numbers that are
 /// not quantised and have no frame of their own.
@@ -299,25 +304,67 @@ ggml_tensor* build_stored_heads(Graph& graph, const LayerContext& layer, std::sp
     return graph.cpu_node_over(target.kv.k, args, compute);
 }
 
-}  // namespace
-
-ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
-    ggml_tensor* q = build_projections(graph, layer, {&layer.linears.q, 1}, x).front();
-    return split_heads(graph, q, layer.hparams.head_dim);
+/// A key or a value [head_dim] as the cache holds it, into a flat row of `tensor`: in the `frame` of cached head
+/// `head`, if there is one.
+void store_row(const float* values, const ggml_tensor* tensor, int64_t row, const KeyFrame& frame, int head) {
+    static thread_local std::vector<float> framed;  // [head_dim]
+    const int64_t head_dim = tensor->ne[0];
+    if (frame) {
+        framed.resize(size_t(head_dim));
+        const float* offset = floats(frame.offset) + head * head_dim;
+        const float* scale = floats(frame.scale) + head * head_dim;
+        for (int64_t i = 0; i < head_dim; ++i) framed[size_t(i)] = (values[i] - offset[i]) / scale[i];
+        values = framed.data();
+    }
+    char* target = static_cast<char*>(tensor->data) + size_t(row) * tensor->nb[1];
+    if (tensor->type == GGML_TYPE_F32) {
+        std::copy_n(values, head_dim, reinterpret_cast<float*>(target));
+    } else {
+        ggml_get_type_traits_cpu(tensor->type)->from_float(values, target, head_dim);
+    }
 }
 
-ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
-    return build_heads(graph, layer, {&layer.linears.q, 1}, x, positions).front();
+/// Whether one node can compute queries, keys and values of the rows x.
+bool can_fuse_heads(const LayerContext& layer, std::span<const Linear> linears, const ggml_tensor* x) {
+    return by_row(linears, x) && layer.hparams.head_dim % 4 == 0;
 }
 
-KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
-                            ggml_tensor* kv_rows, const KvTensors& kv) {
-    const KvTarget target{kv, kv_rows};
-    return build_keys_values(graph, layer, x, positions, {&target, 1}).front();
+/// Queries, rotated, of the rows x, and their keys and values, rotated and stored by the threads that compute them.
+ggml_tensor* build_fused_heads(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                               std::span<const RowTarget> targets) {
+    const std::vector<Linear> own = {layer.linears.q, layer.linears.k, layer.linears.v};
+    const std::vector<RowTarget> to(targets.begin(), targets.end());
+    const std::vector<int64_t> sizes = row_sizes_of(own);  // q, k, v
+    const Norm norm{layer.weights.attn_norm, layer.hparams.norm_eps};
+    const auto compute = [own, to, norm, rope = rope_of(layer),
+                          head_dim = layer.hparams.head_dim](ggml_tensor* dst, kernels::Team& team) {
+        const ggml_tensor *src = dst->src[0], *at = dst->src[1];
+        const std::vector<kernels::QuantizedOutput> outputs = row_outputs_of(own, floats(dst), src->ne[1]);
+        const auto store = [&](size_t output, int first, int last) {
+            for (size_t row = 0; row < to.size(); ++row) {
+                float* heads = outputs[output].y.data + row * outputs[output].y.stride;
+                const kernels::Rows computed{heads + first, size_t(last - first)};
+                if (output < 2) rotate_rows(rope, at, int(row), 1, computed, head_dim);
+                if (output == 0) continue;
+                const bool is_key = output == 1;
+                const KvTensors& kv = to[row].kv;
+                const int n_repeat = int(to[row].kv_rows.size()) * head_dim / outputs[output].weights.n;
+                for (int head = first / head_dim * n_repeat; head < last / head_dim * n_repeat; ++head) {
+                    store_row(heads + head / n_repeat * head_dim, is_key ? kv.k : kv.v, to[row].kv_rows[size_t(head)],
+                              is_key ? kv.frame : KeyFrame{}, head);
+                }
+            }
+        };
+        kernels::quantized_linear(outputs, norm.of_kernels(), rows_of(src), int(src->ne[1]), team, head_dim, store);
+    };
+    ggml_tensor* all = graph.cpu_node({total(sizes) * x->ne[1]}, {x, positions}, compute);
+    graph.compute(all);  // before what reads the caches
+    return split_heads(graph, split_outputs(graph, all, sizes, x->ne[1]).front(), layer.hparams.head_dim);
 }
 
-std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x,
-                                         ggml_tensor* positions, std::span<const KvTarget> targets) {
+/// Keys and values of the rows x, written to several caches, as many rows for each: those of the first come first.
+std::vector<KvTensors> build_written_heads(Graph& graph, const LayerContext& layer, ggml_tensor* x,
+                                           ggml_tensor* positions, std::span<const KvTarget> targets) {
     const bool values = targets[0].kv.v;
     const Linear both[] = {layer.linears.k, layer.linears.v};
     const std::span<const Linear> linears(both, values ? 2 : 1);
@@ -341,9 +388,56 @@ std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer
     return written;
 }
 
+}  // namespace
+
+ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
+    ggml_tensor* q = build_projections(graph, layer, {&layer.linears.q, 1}, x).front();
+    return split_heads(graph, q, layer.hparams.head_dim);
+}
+
+ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions) {
+    return build_heads(graph, layer, {&layer.linears.q, 1}, x, positions).front();
+}
+
+KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                            ggml_tensor* kv_rows, const KvTensors& kv) {
+    const KvTarget target{kv, kv_rows};
+    return build_written_heads(graph, layer, x, positions, {&target, 1}).front();
+}
+
+RowHeads build_row_heads(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                         std::span<const RowTarget> targets) {
+    const Linear linears[] = {layer.linears.q, layer.linears.k, layer.linears.v};
+    RowHeads heads;
+    if (can_fuse_heads(layer, linears, x)) {
+        heads.q = build_fused_heads(graph, layer, x, positions, targets);
+        for (const RowTarget& target : targets) heads.written.push_back(target.kv);
+        return heads;
+    }
+    std::vector<KvTarget> own;
+    for (const RowTarget& target : targets) {
+        const auto n = int64_t(target.kv_rows.size());
+        own.push_back({target.kv, graph.input(GGML_TYPE_I64, {n}, target.kv_rows.data())});
+    }
+    heads.written = build_written_heads(graph, layer, x, positions, own);
+    heads.q = build_queries(graph, layer, x, positions);
+    return heads;
+}
+
 ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_tensor* keys, ggml_tensor* shift,
                                ggml_tensor* kv_rows, const KvTensors& kv) {
     return write_rows(graph, build_rope(graph, layer, keys, shift), kv_rows, kv.k, kv.frame);
+}
+
+ggml_tensor* build_layer_end(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* attention) {
+    const LayerLinears& l = layer.linears;
+    const Linear linears[] = {l.o, l.gate, l.up, l.down};
+    if (!all_packed(linears)) return build_mlp(graph, layer, build_residual(graph, l.o, x, attention));
+    const kernels::RmsNorm norm = Norm{layer.weights.ffn_norm, layer.hparams.norm_eps}.of_kernels();
+    return graph.cpu_node_over(x, {attention}, [l, norm](ggml_tensor* dst, kernels::Team& team) {
+        const kernels::LayerEnd end{l.o.packed, rows_of(dst->src[1]), norm, l.gate.packed, l.up.packed, l.down.packed};
+        kernels::end_layer(end, {floats(dst), size_t(dst->ne[0])}, int(dst->ne[1]), team);
+    });
 }
 
 ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,

@@ -35,22 +35,33 @@ ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, gg
 KvTensors build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                             ggml_tensor* kv_rows, const KvTensors& kv);
 
-/// Where rows' keys and values go: flat rows `kv_rows` of `kv`, as above.
-struct KvTarget {
+/// Where the key and the value of one row go: flat rows `kv_rows` of `kv`, as above.
+struct RowTarget {
     KvTensors kv;
-    ggml_tensor* kv_rows = nullptr;  // int64 [cached heads · rows]
+    std::span<const int64_t> kv_rows;  ///< [cached heads], read before every run of the graph
 };
 
-/// The same for rows x of several caches, as many for each: those of the first target come first.
-std::vector<KvTensors> build_keys_values(Graph& graph, const LayerContext& layer, ggml_tensor* x,
-                                         ggml_tensor* positions, std::span<const KvTarget> targets);
+/// What decoding's attention asks, and what it reads.
+struct RowHeads {
+    ggml_tensor* q = nullptr;        ///< [head_dim, n_head, rows], rotated
+    std::vector<KvTensors> written;  ///< [rows] with the new keys and values: nodes, or written before the queries
+};
+
+/// Queries of a few rows x [n_embd, rows] at `positions` [rows], and their keys and values written to the target of
+/// each row: by one node where the weights have a format for that.
+RowHeads build_row_heads(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
+                         std::span<const RowTarget> targets);
 
 /// The first keys of every cached head, `keys` float32 [head_dim, heads, n], turned on by `shift` [n] positions and
 /// written to the flat rows `kv_rows` (int64 [heads · n]) of `kv`'s keys. Returns the written tensor.
 ggml_tensor* build_turned_keys(Graph& graph, const LayerContext& layer, ggml_tensor* keys, ggml_tensor* shift,
                                ggml_tensor* kv_rows, const KvTensors& kv);
 
-/// The layer's output for the rows x [n_embd, rows]: x += attention; x += MLP. Packed layers write over x.
+/// What comes after the attention, [head_dim * n_head, rows]: x += W·attention; x += MLP. Packed layers write over x
+/// [n_embd, rows].
+ggml_tensor* build_layer_end(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* attention);
+
+/// The layer's output for the rows x [n_embd, rows]: their queries, the attention, and what comes after it.
 ggml_tensor* build_block(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions,
                          const Attend& attend);
 

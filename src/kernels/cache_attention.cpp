@@ -29,6 +29,8 @@ constexpr int max_group = 8;
 /// Measured: 1 to 2 KiB are best, 4 KiB cost 5 %, without it a third of the speed is lost.
 constexpr size_t fetch_ahead_bytes = 2048;
 constexpr size_t line_bytes = 64;
+/// Pieces of a query for each thread, at most: then the last are small enough for the threads to end together.
+constexpr int max_pieces = 16;
 /// Rows of queries and outputs are padded with zeros to whole vectors of any target.
 constexpr int row_step = 16;
 
@@ -344,7 +346,7 @@ bool score_entries(const Work& work, const Group& group, Score score_block, int 
     return true;
 }
 
-/// One group over the entries [begin, end) of its cached head, into partial [n_head][2 + head_dim].
+/// One group over the entries [begin, end) of its cached head, into partial [group][2 + head_dim].
 void attend_group(const Work& work, const Group& group, int begin, int end, float* partial) {
     const CacheQuery& query = *work.query;
     const int dim = work.dim;
@@ -367,7 +369,7 @@ void attend_group(const Work& work, const Group& group, int begin, int end, floa
         add_block(rows_of(work, query.v, *group.head, first, n), n, dim, scores, out);
     }
     for (int g = 0; g < group.n; ++g) {
-        float* target = partial + (group.first + g) * (2 + query.head_dim);
+        float* target = partial + g * (2 + query.head_dim);
         target[0] = max[g];
         target[1] = sum[g];
         std::copy(out + g * dim, out + g * dim + query.head_dim, target + 2);
@@ -408,12 +410,14 @@ void weigh_share(const CacheQuery& query, float* weights, size_t weight_stride, 
     for_groups(query, first, last, [&](const Group& group) { weigh_group(work, group, weights, weight_stride); });
 }
 
-void attend_share(const CacheQuery& query, float* partial, int ith, int nth) {
-    const Work work = begin_work(query, 0, query.n_head);
-    for_groups(query, 0, query.n_head, [&](const Group& group) {
-        const int64_t n_entry = group.head->n_entry;
-        attend_group(work, group, static_cast<int>(n_entry * ith / nth), static_cast<int>(n_entry * (ith + 1) / nth),
-                     partial);
+/// Entries [begin, end) of one cached head, for all query heads that share it, into partial [those heads][2 +
+/// head_dim].
+void attend_range(const CacheQuery& query, int head_kv, int begin, int end, float* partial) {
+    const int heads_per_kv = query.n_head / query.n_head_kv;
+    const int first = head_kv * heads_per_kv;
+    const Work work = begin_work(query, first, first + heads_per_kv);
+    for_groups(query, first, first + heads_per_kv, [&](const Group& group) {
+        attend_group(work, group, begin, end, partial + (group.first - first) * (2 + query.head_dim));
     });
 }
 
@@ -424,42 +428,108 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace fastkv::kernels {
 
-HWY_EXPORT(attend_share);
+HWY_EXPORT(attend_range);
 HWY_EXPORT(weigh_share);
 
-size_t cache_attention_partial_size(int n_head, int head_dim, int nth) {
-    return static_cast<size_t>(nth) * static_cast<size_t>(n_head) * static_cast<size_t>(2 + head_dim);
+/// A cached head of one of the queries.
+struct CacheAttention::Head {
+    const CacheQuery* query;
+    int head_kv;
+    int begin, end;  ///< its blocks, on the line
+    float* out;      ///< [group][head_dim]
+
+    int group() const { return query->n_head / query->n_head_kv; }
+};
+
+/// The blocks of all queries' cached heads, one behind the other, and how threads take them.
+struct CacheAttention::Line {
+    std::vector<Head> heads;
+    std::vector<int> ends = {0};  ///< [pieces + 1]: where piece i begins, and where the last ends
+
+    Line(std::span<const CacheQuery> queries, float* out, int n_thread) {
+        for (const CacheQuery& query : queries) {
+            add_heads(query, out);
+            cut_from(ends.back(), n_thread);
+        }
+    }
+
+  private:
+    void add_heads(const CacheQuery& query, float*& out) {
+        for (int head_kv = 0; head_kv < query.n_head_kv; ++head_kv) {
+            const int begin = heads.empty() ? 0 : heads.back().end;
+            const int n_entry = query.heads[head_kv].n_entry;
+            const int end = begin + (n_entry + cache::block_entries - 1) / cache::block_entries;
+            heads.push_back({&query, head_kv, begin, end, out});
+            out += heads.back().group() * query.head_dim;
+        }
+    }
+    /// A query is cut as if it were alone: sums round alike whatever is decoded beside it.
+    void cut_from(int begin, int n_thread) {
+        const int n = heads.back().end - begin, most = cache::max_pieces * n_thread;
+        const Cut cut{.n = n, .smallest = (n + most - 1) / most};
+        for (int end = 0; end < n; ends.push_back(begin + end)) end = cut.end(end, n_thread);
+    }
+};
+
+namespace {
+
+/// out[head_dim] = what all ranges [n] together have for one query head, each [2 + head_dim].
+void merge(std::span<const float* const> ranges, int head_dim, float* out) {
+    float max = -std::numeric_limits<float>::infinity();
+    for (const float* range : ranges) max = std::max(max, range[0]);
+    std::fill(out, out + head_dim, 0.0F);
+    float sum = 0;
+    for (const float* range : ranges) {
+        const float weight = std::exp2(range[0] - max);  // 0 where the sliding window hides all of a range
+        sum += weight * range[1];
+        for (int i = 0; i < head_dim; ++i) out[i] += weight * range[2 + i];
+    }
+    for (int i = 0; i < head_dim; ++i) out[i] /= sum;
 }
 
-void cache_attention_partial(const CacheQuery& query, float* partial, int ith, int nth) {
-    float* own = partial + cache_attention_partial_size(query.n_head, query.head_dim, ith);
-    HWY_DYNAMIC_DISPATCH(attend_share)(query, own, ith, nth);
+}  // namespace
+
+CacheAttention::CacheAttention(int n_query, int n_head_kv, int max_group, int head_dim, int n_thread)
+    : done_(static_cast<size_t>(n_head_kv)), range_size_(static_cast<size_t>(max_group * (2 + head_dim))) {
+    const int n_range = n_query * cache::max_pieces * n_thread + n_head_kv;  // one begins where a piece does, or a head
+    partial_.reserve_as<float>(static_cast<size_t>(n_range) * range_size_);
 }
 
-void cache_attention_merge(const float* partial, int n_head, int head_dim, int n_partial, float* out, int ith,
-                           int nth) {
-    const int row = 2 + head_dim;
-    const size_t thread_stride = cache_attention_partial_size(n_head, head_dim, 1);
-    for (int h = n_head * ith / nth; h < n_head * (ith + 1) / nth; ++h) {
-        const float* first = partial + h * row;
-        float max = -std::numeric_limits<float>::infinity();
-        for (int t = 0; t < n_partial; ++t) {
-            max = std::max(max, first[static_cast<size_t>(t) * thread_stride]);
-        }
-        float* target = out + h * head_dim;
-        std::fill(target, target + head_dim, 0.0F);
-        float sum = 0;
-        for (int t = 0; t < n_partial; ++t) {
-            const float* part = first + static_cast<size_t>(t) * thread_stride;
-            const float weight = std::exp2(part[0] - max);  // 0 for a thread that saw nothing
-            sum += weight * part[1];
-            for (int i = 0; i < head_dim; ++i) {
-                target[i] += weight * part[2 + i];
-            }
-        }
-        for (int i = 0; i < head_dim; ++i) {
-            target[i] /= sum;
-        }
+void CacheAttention::attend(std::span<const CacheQuery> queries, float* out, Team& team) {
+    const Line line(queries, out, team.n_thread());
+    const auto n_piece = static_cast<int>(line.ends.size()) - 1;
+    for (int piece = team.take(); piece < n_piece; piece = team.take()) {
+        for (size_t head = 0; head < line.heads.size(); ++head) attend_part(line, piece, head);
+    }
+}
+
+/// What a piece has of a head.
+void CacheAttention::attend_part(const Line& line, int piece, size_t index) {
+    const Head& head = line.heads[index];
+    const int n_entry = head.query->heads[head.head_kv].n_entry, n_block = head.end - head.begin;
+    const int first = std::max(line.ends[static_cast<size_t>(piece)] - head.begin, 0);
+    const int last = std::min(line.ends[static_cast<size_t>(piece) + 1] - head.begin, n_block);
+    if (first >= last) return;
+    HWY_DYNAMIC_DISPATCH(attend_range)
+    (*head.query, head.head_kv, first * cache::block_entries, std::min(last * cache::block_entries, n_entry),
+     range(piece, index));
+    if (done_[index].fetch_add(last - first, std::memory_order_acq_rel) + last - first < n_block) return;
+    done_[index].store(0, std::memory_order_relaxed);
+    merge_head(line, index);
+}
+
+/// Of a head, all ranges of which are there.
+void CacheAttention::merge_head(const Line& line, size_t index) const {
+    const Head& head = line.heads[index];
+    std::vector<const float*> ranges;
+    for (size_t piece = 0; piece + 1 < line.ends.size(); ++piece) {
+        if (line.ends[piece] >= head.end || line.ends[piece + 1] <= head.begin) continue;
+        ranges.push_back(range(static_cast<int>(piece), index));
+    }
+    const int head_dim = head.query->head_dim;
+    for (int g = 0; g < head.group(); ++g) {
+        merge(ranges, head_dim, head.out + g * head_dim);
+        for (const float*& range : ranges) range += 2 + head_dim;
     }
 }
 

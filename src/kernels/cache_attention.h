@@ -1,11 +1,16 @@
-// Attention of one query row over a layer's cache, for decoding: K and V are read once for all the query heads of
-// a cached head. Threads take ranges of entries; a second pass merges their partial results.
+// Attention of query rows over a layer's caches, for decoding: K and V are read once for all the query heads of a
+// cached head. Threads take ranges of entries; who finishes a head's last range merges what all have found there.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <vector>
 
+#include "kernels/aligned_buffer.h"
 #include "kernels/kv_view.h"
+#include "kernels/team.h"
 
 namespace fastkv::kernels {
 
@@ -37,15 +42,34 @@ struct CacheQuery {
     int sliding_window = 0;  ///< 0: none; else entries with query_position - position >= sliding_window are hidden
 };
 
-/// Floats that `partial` must hold: for each thread and query head the running maximum, the sum, and the weighted V.
-size_t cache_attention_partial_size(int n_head, int head_dim, int nth);
+/// Attention, and what its threads have found in ranges of entries until a head's ranges are all there. For calls that
+/// follow each other.
+class CacheAttention {
+  public:
+    /// For `n_query` queries that ask `n_head_kv` cached heads (those of all queries together), each of these for at
+    /// most `max_group` query heads.
+    CacheAttention(int n_query, int n_head_kv, int max_group, int head_dim, int n_thread);
 
-/// First pass: this thread's range of every cached head's entries into its part of
-/// `partial` [nth][n_head][2 + head_dim].
-void cache_attention_partial(const CacheQuery& query, float* partial, int ith, int nth);
+    /// out[query][n_head][head_dim]: the pieces that this thread of the team takes. How sums round depends on how many
+    /// threads there are, not on which is faster nor on the other queries.
+    void attend(std::span<const CacheQuery> queries, float* out, Team& team);
 
-/// Second pass, after all threads have finished the first: out [n_head][head_dim], this thread's share of heads.
-void cache_attention_merge(const float* partial, int n_head, int head_dim, int n_partial, float* out, int ith, int nth);
+  private:
+    struct Head;
+    struct Line;
+
+    void attend_part(const Line& line, int piece, size_t head);
+    void merge_head(const Line& line, size_t head) const;
+
+    /// Of a piece that reaches into a head: along the line one of the two grows from range to range.
+    float* range(int piece, size_t head) const {
+        return partial_.as<float>() + (static_cast<size_t>(piece) + head) * range_size_;
+    }
+
+    AlignedBuffer partial_;               ///< [ranges][max_group][2 + head_dim]: maximum, sum, weighted V
+    std::vector<std::atomic<int>> done_;  ///< [n_head_kv] blocks of entries
+    size_t range_size_ = 0;               ///< floats
+};
 
 /// The probabilities themselves, for methods that evict while decoding: weights[h·weight_stride + j] is what query head
 /// h gives to entry j of its cached head, 0 where the sliding window hides it; nothing is written beyond the head's

@@ -285,18 +285,13 @@ void multiply_into(const PackedWeights::Impl& w, int slab, const RowBlock& x, bo
     copy_rows(c, stride, y, y_stride, x.n, cols);
 }
 
-/// Rows cut into pieces for a team: as many as products like at first, then fewer and fewer, so that its threads end at
-/// about the same time.
+/// Rows cut into pieces for a team, none larger than products like.
 class RowPieces {
   public:
     RowPieces(GemmType type, int m, int n_thread) {
-        const int largest = product_sizes(type).linear_rows;
         const int smallest = std::clamp(round_up(m / (8 * n_thread), piece_step), piece_step, max_last_rows);
-        while (begin_.back() < m) {
-            const int left = m - begin_.back();
-            const int share = round_up(3 * left / (4 * n_thread), piece_step);
-            begin_.push_back(std::min(m, begin_.back() + std::clamp(share, smallest, largest)));
-        }
+        const Cut cut{m, smallest, product_sizes(type).linear_rows, piece_step};
+        while (begin_.back() < m) begin_.push_back(cut.end(begin_.back(), n_thread));
     }
     int n() const { return static_cast<int>(begin_.size()) - 1; }
     int begin(int piece) const { return begin_[static_cast<size_t>(piece)]; }

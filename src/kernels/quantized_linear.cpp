@@ -210,44 +210,69 @@ QuantizedRows quantize(ConstRows x, const RmsNorm& norm, int m, int k) {
     return {values, scales, sums, k};
 }
 
-/// A thread's rows of a matrix of n, in whole steps: sums round alike however many threads there are.
-struct Share {
-    int first;
-    int last;
-};
-Share share_of(int n, int ith, int nth) {
-    const int64_t steps = (n + tile_rows - 1) / tile_rows;
-    const auto begin = [&](int thread) { return std::min(n, static_cast<int>(steps * thread / nth) * tile_rows); };
-    return {begin(ith), begin(ith + 1)};
+/// Rows of W that are read in step: all sums round alike however the rows are shared out.
+int steps_of(const QuantizedMatrix& w) { return (w.n + tile_rows - 1) / tile_rows; }
+
+/// A piece multiplies at least so many weights, which takes a microsecond or two: taking one takes a tenth of that.
+constexpr int min_piece_products = 1 << 15;
+
+/// gate_row() takes so many columns together; what is left over rounds otherwise.
+constexpr int gate_cols = 32;
+
+Cut cut_of(int n_step, int k, int m) { return {.n = n_step, .smallest = min_piece_products / (tile_rows * k * m) + 1}; }
+
+/// Rows [first, last) of an output.
+void compute_rows(const QuantizedOutput& output, const QuantizedRows& x, int m, int first, int last) {
+    multiply_rows(output.weights, x, m, first, last, output.y);
+    for (size_t row = 0; output.base.data != nullptr && row < static_cast<size_t>(m); ++row) {
+        const float* base = output.base.data + row * output.base.stride;
+        float* y = output.y.data + row * output.y.stride;
+        for (int i = first; i < last; ++i) y[i] += base[i];
+    }
 }
 
 }  // namespace
 
-void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, int ith,
-                      int nth) {
+void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team) {
+    quantized_linear(outputs, norm, x, m, team, tile_rows, {});
+}
+
+void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team,
+                      int together, const ColumnsDone& done) {
     const QuantizedRows rows = quantize(x, norm, m, outputs.front().weights.k);
-    for (const QuantizedOutput& output : outputs) {
-        const auto [first, last] = share_of(output.weights.n, ith, nth);
-        multiply_rows(output.weights, rows, m, first, last, output.y);
-        for (size_t row = 0; output.base.data != nullptr && row < static_cast<size_t>(m); ++row) {
-            const float* base = output.base.data + row * output.base.stride;
-            float* y = output.y.data + row * output.y.stride;
-            for (int i = first; i < last; ++i) y[i] += base[i];
+    int n_step = 0;
+    for (const QuantizedOutput& output : outputs) n_step += steps_of(output.weights);
+    Cut cut = cut_of(n_step, rows.k, m);
+    cut.multiple = together / tile_rows;
+    while (const Piece piece = team.take(cut)) {
+        int before = 0;  // steps of the outputs before
+        for (size_t i = 0; i < outputs.size(); ++i) {
+            const QuantizedMatrix& w = outputs[i].weights;
+            const int first = std::max(piece.begin - before, 0) * tile_rows;
+            const int last = std::min((piece.end - before) * tile_rows, w.n);
+            before += steps_of(w);
+            if (first >= last) continue;
+            compute_rows(outputs[i], rows, m, first, last);
+            if (done) done(i, first, last);
         }
     }
 }
 
-void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, int ith, int nth) {
+void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, Team& team) {
     static thread_local AlignedBuffer up_memory;  // [m][n_ff]
     const QuantizedRows rows = quantize(x, layer.norm, m, layer.gate.k);
     const auto n = static_cast<size_t>(layer.gate.n);
-    const auto [first, last] = share_of(layer.gate.n, ith, nth);
     auto* up = up_memory.reserve_as<float>(static_cast<size_t>(m) * n);
-    multiply_rows(layer.gate, rows, m, first, last, y);
-    multiply_rows(layer.up, rows, m, first, last, {up, n});
-    for (size_t row = 0; row < static_cast<size_t>(m); ++row) {
-        float* out = y.data + row * y.stride + first;
-        gate_row(out, up + row * n + first, last - first, GemmType::f32, out, last - first);
+    Cut cut = cut_of(steps_of(layer.gate), rows.k, m);
+    cut.multiple = gate_cols / tile_rows;
+    while (const Piece piece = team.take(cut)) {
+        const int first = piece.begin * tile_rows, last = std::min(piece.end * tile_rows, layer.gate.n);
+        multiply_rows(layer.gate, rows, m, first, last, y);
+        multiply_rows(layer.up, rows, m, first, last, {up, n});
+        for (size_t row = 0; row < static_cast<size_t>(m); ++row) {
+            float* out = y.data + row * y.stride + first;
+            gate_row(out, up + row * n + first, last - first, GemmType::f32, out, last - first);
+        }
     }
 }
 
@@ -257,8 +282,10 @@ void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, int 
 
 namespace fastkv::kernels {
 
-void quantized_linear(std::span<const QuantizedOutput>, const RmsNorm&, ConstRows, int, int, int) {}
-void quantized_gate(const QuantizedGate&, ConstRows, Rows, int, int, int) {}
+void quantized_linear(std::span<const QuantizedOutput>, const RmsNorm&, ConstRows, int, Team&) {}
+void quantized_linear(std::span<const QuantizedOutput>, const RmsNorm&, ConstRows, int, Team&, int,
+                      const ColumnsDone&) {}
+void quantized_gate(const QuantizedGate&, ConstRows, Rows, int, Team&) {}
 
 }  // namespace fastkv::kernels
 

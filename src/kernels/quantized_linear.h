@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 
 #include "kernels/gemm.h"
@@ -20,18 +21,25 @@ struct QuantizedOutput {
     Rows y;
 };
 
-/// Linear layers of the rows x[m][k], normalised before: this thread's share of the rows of every matrix, each of which
-/// is read once for all m. x is rounded to 8 bits in blocks of 32, as ggml does; sums are exact integers within a
-/// block. A row's result does not depend on the others: it is the same, bit for bit, as with m = 1.
-void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, int ith,
-                      int nth);
+/// Called by the thread that has computed columns [first, last) of all rows of an output.
+using ColumnsDone = std::function<void(size_t output, int first, int last)>;
 
-/// y[m][n_ff] = silu(gate·x̂) · (up·x̂) with x̂ = norm(x): this thread's share of the columns.
+/// Linear layers of the rows x[m][k], normalised before: the rows of the matrices that this thread of the team takes,
+/// each of which is read once for all m. x is rounded to 8 bits in blocks of 32, as ggml does; sums are exact integers
+/// within a block. A row's result does not depend on the others: it is the same, bit for bit, as with m = 1.
+void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team);
+
+/// The same where one thread computes `together` neighbouring columns, a multiple of 4 of which every output has a
+/// multiple, and hands them to `done`.
+void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team,
+                      int together, const ColumnsDone& done);
+
+/// y[m][n_ff] = silu(gate·x̂) · (up·x̂) with x̂ = norm(x): the columns that this thread of the team takes.
 struct QuantizedGate {
     RmsNorm norm;
     QuantizedMatrix gate;
     QuantizedMatrix up;
 };
-void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, int ith, int nth);
+void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, Team& team);
 
 }  // namespace fastkv::kernels

@@ -1,9 +1,37 @@
 // How the threads that compute one kernel share its work.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <climits>
+#include <cstdint>
 
 namespace fastkv::kernels {
+
+/// Work of `n` steps, one behind the other, cut into pieces: three quarters of a thread's equal share of what is left,
+/// so that the first are large, the last small, and all threads end at about the same time (guided self-scheduling,
+/// Polychronopoulos and Kuck 1987). Where a piece ends follows from where it begins, not from who takes it.
+struct Cut {
+    int n = 0;
+    int smallest = 1;       ///< steps of a piece, but the last
+    int largest = INT_MAX;  ///< as well
+    int multiple = 1;       ///< a piece is a multiple of so many steps, but the last
+
+    int end(int begin, int n_thread) const {
+        const int64_t share = int64_t{3} * (n - begin) / (int64_t{4} * n_thread);
+        const int64_t whole = (std::max<int64_t>(share, smallest) + multiple - 1) / multiple * multiple;
+        return static_cast<int>(std::min<int64_t>(n, begin + std::min<int64_t>(whole, largest)));
+    }
+};
+
+/// Steps [begin, end) of a cut; none when all have been taken.
+struct Piece {
+    int index = 0;
+    int begin = 0;
+    int end = 0;
+
+    explicit operator bool() const { return begin < end; }
+};
 
 /// The threads of one call of a kernel, which all call it with the same arguments. The kernel cuts its work into
 /// pieces, the large ones first, and every thread takes the next when it is done with its last: one that is slower,
@@ -16,14 +44,26 @@ class Team {
     int n_thread() const { return n_thread_; }
 
     /// The next piece that nobody has taken yet: 0, 1, 2, …
-    int take() { return next_.fetch_add(1, std::memory_order_relaxed); }
+    int take() { return static_cast<int>(next_.fetch_add(1, std::memory_order_relaxed)); }
+
+    /// The next piece of a cut that nobody has taken yet. A call takes pieces of one cut, or by number.
+    Piece take(const Cut& cut) {
+        uint64_t taken = next_.load(std::memory_order_relaxed);  // how many pieces, and where the next begins
+        for (;;) {
+            Piece piece{static_cast<int>(taken >> 32), static_cast<int>(taken & UINT32_MAX), cut.n};
+            if (piece.begin >= cut.n) return piece;
+            piece.end = cut.end(piece.begin, n_thread_);
+            const uint64_t next = uint64_t(piece.index + 1) << 32 | uint64_t(piece.end);
+            if (next_.compare_exchange_weak(taken, next, std::memory_order_relaxed)) return piece;
+        }
+    }
 
     /// Makes it the team of another call, which no thread has begun yet.
     void start_over() { next_.store(0, std::memory_order_relaxed); }
 
   private:
     int n_thread_;
-    std::atomic<int> next_{0};
+    std::atomic<uint64_t> next_{0};
 };
 
 }  // namespace fastkv::kernels
