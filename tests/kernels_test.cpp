@@ -1311,8 +1311,11 @@ TEST_P(Cache, EqualsPlainLoop) {
     }
     on_every_target([&] {
         CacheAttention attention(1, setup.query.n_head_kv, c.group, c.head_dim, c.nth);
+        std::vector<float> partial(attention.partial_size(), std::numeric_limits<float>::quiet_NaN());
         std::vector<float> out(setup.q.size(), std::numeric_limits<float>::quiet_NaN());
-        run_team(c.nth, c.how, [&](Team& team) { attention.attend({&setup.query, 1}, out.data(), team); });
+        run_team(c.nth, c.how, [&](Team& team) {
+            attention.attend({&setup.query, 1}, out.data(), partial.data(), team);
+        });
         for (int head = 0; head < n_head; ++head) {
             const Attention& reference = expected[static_cast<size_t>(head)];
             for (int i = 0; i < c.head_dim; ++i) {
@@ -1412,8 +1415,9 @@ TEST(CacheAttention, SurvivesLargeScores) {
         value *= 1e5F;
     }
     CacheAttention attention(1, 1, 1, 64, 2);
+    std::vector<float> partial(attention.partial_size(), std::numeric_limits<float>::quiet_NaN());
     std::vector<float> out(64);
-    run_team(2, seq, [&](Team& team) { attention.attend({&setup.query, 1}, out.data(), team); });
+    run_team(2, seq, [&](Team& team) { attention.attend({&setup.query, 1}, out.data(), partial.data(), team); });
     for (const float value : out) {
         EXPECT_TRUE(std::isfinite(value));
         EXPECT_LE(std::abs(value), 8.1F);
@@ -1436,16 +1440,18 @@ TEST(CacheAttention, IsTheSameHoweverThreadsShareIt) {
         }
     }
     CacheAttention attention(3, 3 + 9 + 3, 3, 64, 3);
+    std::vector<float> partial(attention.partial_size(), std::numeric_limits<float>::quiet_NaN());
     std::vector<float> first;
     for (int i = 0; i < 20; ++i) {
         std::vector<float> out(expected.size(), std::numeric_limits<float>::quiet_NaN());
-        run_team(3, i == 0 ? seq : par, [&](Team& team) { attention.attend(queries, out.data(), team); });
+        run_team(3, i == 0 ? seq : par,
+                 [&](Team& team) { attention.attend(queries, out.data(), partial.data(), team); });
         if (i == 0) first = out;
         ASSERT_EQ(out, first) << "call " << i;
     }
     for (size_t i = 0; i < first.size(); ++i) ASSERT_NEAR(first[i], expected[i], 1e-3) << i;
     std::vector<float> alone(first.size() / 3);
-    run_team(3, par, [&](Team& team) { attention.attend({&queries[1], 1}, alone.data(), team); });
+    run_team(3, par, [&](Team& team) { attention.attend({&queries[1], 1}, alone.data(), partial.data(), team); });
     EXPECT_TRUE(std::equal(alone.begin(), alone.end(), first.begin() + std::ptrdiff_t(alone.size())));
 }
 

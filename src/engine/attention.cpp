@@ -184,15 +184,18 @@ ggml_tensor* cache_attention_by_kernel(Graph& graph, const std::vector<CacheQues
     }
     const auto attention = std::make_shared<kernels::CacheAttention>(int(questions.size()), n_head_kv, max_group,
                                                                      hparams.head_dim, graph.device().n_threads);
-    const int64_t n_out = int64_t(hparams.head_dim) * hparams.n_head;
-    return graph.cpu_node({n_out, int64_t(questions.size())}, {q},
-                          [questions, attention](ggml_tensor* dst, kernels::Team& team) {
-                              std::vector<kernels::CacheQuery> queries;
-                              for (size_t row = 0; row < questions.size(); ++row) {
-                                  queries.push_back(cache_query(questions[row], dst->src[0], row));
-                              }
-                              attention->attend(queries, static_cast<float*>(dst->data), team);
-                          });
+    const int64_t n_out = int64_t(hparams.head_dim) * hparams.n_head, n_row = int64_t(questions.size());
+    ggml_tensor* all =
+        graph.cpu_node({n_out * n_row + int64_t(attention->partial_size())}, {q},
+                       [questions, attention, n_out](ggml_tensor* dst, kernels::Team& team) {
+                           std::vector<kernels::CacheQuery> queries;
+                           for (size_t row = 0; row < questions.size(); ++row) {
+                               queries.push_back(cache_query(questions[row], dst->src[0], row));
+                           }
+                           auto* out = static_cast<float*>(dst->data);
+                           attention->attend(queries, out, out + n_out * int64_t(questions.size()), team);
+                       });
+    return ggml_view_2d(graph.ctx(), all, n_out, n_row, size_t(n_out) * sizeof(float), 0);
 }
 
 }  // namespace

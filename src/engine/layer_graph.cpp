@@ -261,24 +261,38 @@ struct KvTarget {
     ggml_tensor* kv_rows = nullptr;  // int64 [cached heads · rows]
 };
 
+bool is_plain(ggml_type type) { return type == GGML_TYPE_F32 || type == GGML_TYPE_F16; }
+
 /// Whether threads can store the rows of K and V that they compute by themselves: every head once, as numbers that are
 /// not quantised and have no frame of their own.
 bool can_store(const LayerContext& layer, std::span<const Linear> linears, const ggml_tensor* x,
                const KvTarget& target) {
-    const auto is_plain = [](const ggml_tensor* t) {
-        return !t || t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_F16;
-    };
-    return all_packed(linears) && is_plain(target.kv.k) && is_plain(target.kv.v) && !target.kv.frame &&
-           target.kv_rows->ne[0] == int64_t(layer.hparams.n_head_kv) * x->ne[1];
+    return all_packed(linears) && is_plain(target.kv.k->type) && (!target.kv.v || is_plain(target.kv.v->type)) &&
+           !target.kv.frame && target.kv_rows->ne[0] == int64_t(layer.hparams.n_head_kv) * x->ne[1];
+}
+
+/// A key or a value [head_dim] as a cache holds it, into flat row `row` of `tensor`: keys in the `frame` of cached head
+/// `head`, if there is one.
+void store_row(const float* values, const ggml_tensor* tensor, int64_t row, const KeyFrame& frame = {}, int head = 0) {
+    static thread_local std::vector<float> framed;  // [head_dim]
+    const int64_t head_dim = tensor->ne[0];
+    if (frame) {
+        const float *offset = floats(frame.offset) + head * head_dim, *scale = floats(frame.scale) + head * head_dim;
+        framed.resize(size_t(head_dim));
+        for (int64_t i = 0; i < head_dim; ++i) framed[size_t(i)] = (values[i] - offset[i]) / scale[i];
+        values = framed.data();
+    }
+    char* target = static_cast<char*>(tensor->data) + size_t(row) * tensor->nb[1];
+    if (is_plain(tensor->type)) {
+        kernels::store_kv_row(values, int(head_dim), kernel_type(tensor->type), target);
+    } else {
+        ggml_get_type_traits_cpu(tensor->type)->from_float(values, target, head_dim);
+    }
 }
 
 /// Rows [n][heads][head_dim] into the flat rows `kv_rows` [n][heads] of `tensor`.
 void store_heads(const float* heads, int64_t n_row, const int64_t* kv_rows, const ggml_tensor* tensor) {
-    const int head_dim = int(tensor->ne[0]);
-    for (int64_t i = 0; i < n_row; ++i, heads += head_dim) {
-        kernels::store_kv_row(heads, head_dim, kernel_type(tensor->type),
-                              static_cast<char*>(tensor->data) + size_t(kv_rows[i]) * tensor->nb[1]);
-    }
+    for (int64_t i = 0; i < n_row; ++i, heads += tensor->ne[0]) store_row(heads, tensor, kv_rows[i]);
 }
 
 /// Keys, rotated, and values of the rows x, stored by the threads that compute them. Returns the node to compute, which
@@ -302,26 +316,6 @@ ggml_tensor* build_stored_heads(Graph& graph, const LayerContext& layer, std::sp
         kernels::linear(outputs_of(own, nullptr, 0), norm, rows_of(rows), int(rows->ne[1]), team, store);
     };
     return graph.cpu_node_over(target.kv.k, args, compute);
-}
-
-/// A key or a value [head_dim] as the cache holds it, into a flat row of `tensor`: in the `frame` of cached head
-/// `head`, if there is one.
-void store_row(const float* values, const ggml_tensor* tensor, int64_t row, const KeyFrame& frame, int head) {
-    static thread_local std::vector<float> framed;  // [head_dim]
-    const int64_t head_dim = tensor->ne[0];
-    if (frame) {
-        framed.resize(size_t(head_dim));
-        const float* offset = floats(frame.offset) + head * head_dim;
-        const float* scale = floats(frame.scale) + head * head_dim;
-        for (int64_t i = 0; i < head_dim; ++i) framed[size_t(i)] = (values[i] - offset[i]) / scale[i];
-        values = framed.data();
-    }
-    char* target = static_cast<char*>(tensor->data) + size_t(row) * tensor->nb[1];
-    if (tensor->type == GGML_TYPE_F32) {
-        std::copy_n(values, head_dim, reinterpret_cast<float*>(target));
-    } else {
-        ggml_get_type_traits_cpu(tensor->type)->from_float(values, target, head_dim);
-    }
 }
 
 /// Whether one node can compute queries, keys and values of the rows x.

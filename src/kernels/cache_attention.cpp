@@ -490,21 +490,20 @@ void merge(std::span<const float* const> ranges, int head_dim, float* out) {
 }  // namespace
 
 CacheAttention::CacheAttention(int n_query, int n_head_kv, int max_group, int head_dim, int n_thread)
-    : done_(static_cast<size_t>(n_head_kv)), range_size_(static_cast<size_t>(max_group * (2 + head_dim))) {
-    const int n_range = n_query * cache::max_pieces * n_thread + n_head_kv;  // one begins where a piece does, or a head
-    partial_.reserve_as<float>(static_cast<size_t>(n_range) * range_size_);
-}
+    : n_range_(n_query * cache::max_pieces * n_thread + n_head_kv),  // one begins where a piece does, or a head
+      range_size_(static_cast<size_t>(max_group * (2 + head_dim))),
+      done_(static_cast<size_t>(n_head_kv)) {}
 
-void CacheAttention::attend(std::span<const CacheQuery> queries, float* out, Team& team) {
+void CacheAttention::attend(std::span<const CacheQuery> queries, float* out, float* partial, Team& team) {
     const Line line(queries, out, team.n_thread());
     const auto n_piece = static_cast<int>(line.ends.size()) - 1;
     for (int piece = team.take(); piece < n_piece; piece = team.take()) {
-        for (size_t head = 0; head < line.heads.size(); ++head) attend_part(line, piece, head);
+        for (size_t head = 0; head < line.heads.size(); ++head) attend_part(line, piece, head, partial);
     }
 }
 
 /// What a piece has of a head.
-void CacheAttention::attend_part(const Line& line, int piece, size_t index) {
+void CacheAttention::attend_part(const Line& line, int piece, size_t index, float* partial) {
     const Head& head = line.heads[index];
     const int n_entry = head.query->heads[head.head_kv].n_entry, n_block = head.end - head.begin;
     const int first = std::max(line.ends[static_cast<size_t>(piece)] - head.begin, 0);
@@ -512,19 +511,20 @@ void CacheAttention::attend_part(const Line& line, int piece, size_t index) {
     if (first >= last) return;
     HWY_DYNAMIC_DISPATCH(attend_range)
     (*head.query, head.head_kv, first * cache::block_entries, std::min(last * cache::block_entries, n_entry),
-     range(piece, index));
+     partial + range(piece, index));
+    // who adds the last blocks sees what all others have written
     if (done_[index].fetch_add(last - first, std::memory_order_acq_rel) + last - first < n_block) return;
-    done_[index].store(0, std::memory_order_relaxed);
-    merge_head(line, index);
+    done_[index].store(0, std::memory_order_relaxed);  // for the next call
+    merge_head(line, index, partial);
 }
 
 /// Of a head, all ranges of which are there.
-void CacheAttention::merge_head(const Line& line, size_t index) const {
+void CacheAttention::merge_head(const Line& line, size_t index, const float* partial) const {
     const Head& head = line.heads[index];
     std::vector<const float*> ranges;
     for (size_t piece = 0; piece + 1 < line.ends.size(); ++piece) {
         if (line.ends[piece] >= head.end || line.ends[piece + 1] <= head.begin) continue;
-        ranges.push_back(range(static_cast<int>(piece), index));
+        ranges.push_back(partial + range(static_cast<int>(piece), index));
     }
     const int head_dim = head.query->head_dim;
     for (int g = 0; g < head.group(); ++g) {

@@ -8,7 +8,6 @@
 #include <span>
 #include <vector>
 
-#include "kernels/aligned_buffer.h"
 #include "kernels/kv_view.h"
 #include "kernels/team.h"
 
@@ -42,33 +41,34 @@ struct CacheQuery {
     int sliding_window = 0;  ///< 0: none; else entries with query_position - position >= sliding_window are hidden
 };
 
-/// Attention, and what its threads have found in ranges of entries until a head's ranges are all there. For calls that
-/// follow each other.
+/// The attention of a layer, call after call.
 class CacheAttention {
   public:
     /// For `n_query` queries that ask `n_head_kv` cached heads (those of all queries together), each of these for at
     /// most `max_group` query heads.
     CacheAttention(int n_query, int n_head_kv, int max_group, int head_dim, int n_thread);
 
-    /// out[query][n_head][head_dim]: the pieces that this thread of the team takes. How sums round depends on how many
-    /// threads there are, not on which is faster nor on the other queries.
-    void attend(std::span<const CacheQuery> queries, float* out, Team& team);
+    /// Floats that `partial` must hold.
+    size_t partial_size() const { return size_t(n_range_) * range_size_; }
+
+    /// out[query][n_head][head_dim]: the pieces that this thread of the team takes. `partial` holds what threads find
+    /// in ranges of entries until a head's ranges are all there. How sums round depends on how many threads there are,
+    /// not on which is faster nor on the other queries.
+    void attend(std::span<const CacheQuery> queries, float* out, float* partial, Team& team);
 
   private:
     struct Head;
     struct Line;
 
-    void attend_part(const Line& line, int piece, size_t head);
-    void merge_head(const Line& line, size_t head) const;
+    void attend_part(const Line& line, int piece, size_t head, float* partial);
+    void merge_head(const Line& line, size_t head, const float* partial) const;
 
-    /// Of a piece that reaches into a head: along the line one of the two grows from range to range.
-    float* range(int piece, size_t head) const {
-        return partial_.as<float>() + (static_cast<size_t>(piece) + head) * range_size_;
-    }
+    /// Where the range that a piece has of a head begins in `partial`: from range to range one of the two grows.
+    size_t range(int piece, size_t head) const { return (static_cast<size_t>(piece) + head) * range_size_; }
 
-    AlignedBuffer partial_;               ///< [ranges][max_group][2 + head_dim]: maximum, sum, weighted V
+    int n_range_;                         ///< at most
+    size_t range_size_;                   ///< [max_group][2 + head_dim]: maximum, sum, weighted V
     std::vector<std::atomic<int>> done_;  ///< [n_head_kv] blocks of entries
-    size_t range_size_ = 0;               ///< floats
 };
 
 /// The probabilities themselves, for methods that evict while decoding: weights[h·weight_stride + j] is what query head
