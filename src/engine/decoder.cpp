@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/head.h"
+#include "engine/qkv.h"
 
 namespace fastkv {
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/qkv.h"
 #include "kernels/vector_ops.h"
 #include "methods/expected_attention.h"
 #include "model/hparams.h"

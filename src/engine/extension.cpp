@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "engine/kernel_choice.h"
+#include "engine/qkv.h"
 #include "engine/scores.h"
 #include "engine/turn_attention.h"
 #include "fastkv/error.h"

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "engine/expected_scores.h"
+#include "engine/qkv.h"
 #include "kernels/key_scores.h"
 
 namespace fastkv {

@@ -5,7 +5,7 @@
 
 #include "engine/cache.h"
 #include "engine/kernel_choice.h"
-#include "engine/layer_graph.h"
+#include "engine/layer_context.h"
 #include "methods/eviction.h"
 #include "methods/plan.h"
 #include "methods/select.h"
