@@ -754,6 +754,26 @@ INSTANTIATE_TEST_SUITE_P(Types, WidenedRow,
 INSTANTIATE_TEST_SUITE_P(KQuants, WidenedRow,
                          testing::Combine(large_blocks, testing::Values(std::pair{3, 256}, std::pair{5, 768})));
 
+/// Whatever the cut, every step is taken once, in pieces of the sizes that it allows.
+TEST(Team, TakesEveryStepOnce) {
+    std::mt19937 random(1);
+    const auto up_to = [&](int most) { return static_cast<int>(random() % static_cast<unsigned>(most)) + 1; };
+    for (int i = 0; i < 200; ++i) {
+        const int multiple = up_to(5), nth = up_to(4);
+        const Cut cut{up_to(500), multiple * up_to(4), multiple * up_to(30) + 4 * multiple, multiple};
+        std::vector<std::atomic<int>> taken(static_cast<size_t>(cut.n));
+        run_team(nth, Threads::at_once, [&](Team& team) {
+            while (const Piece piece = team.take(cut)) {
+                const int size = piece.end - piece.begin;
+                EXPECT_LE(size, cut.largest);
+                EXPECT_TRUE(piece.end == cut.n || (size >= cut.smallest && size % multiple == 0)) << size;
+                for (int step = piece.begin; step < piece.end; ++step) ++taken[static_cast<size_t>(step)];
+            }
+        });
+        ASSERT_TRUE(std::all_of(taken.begin(), taken.end(), [](const auto& times) { return times == 1; })) << i;
+    }
+}
+
 class RowTimes : public testing::TestWithParam<std::tuple<BlockType, std::pair<int, int>>> {};
 
 TEST_P(RowTimes, EqualsPlainLoop) {

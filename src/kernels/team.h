@@ -26,7 +26,6 @@ struct Cut {
 
 /// Steps [begin, end) of a cut; none when all have been taken.
 struct Piece {
-    int index = 0;
     int begin = 0;
     int end = 0;
 
@@ -44,18 +43,16 @@ class Team {
     int n_thread() const { return n_thread_; }
 
     /// The next piece that nobody has taken yet: 0, 1, 2, …
-    int take() { return static_cast<int>(next_.fetch_add(1, std::memory_order_relaxed)); }
+    int take() { return next_.fetch_add(1, std::memory_order_relaxed); }
 
     /// The next piece of a cut that nobody has taken yet. A call takes pieces of one cut, or by number.
     Piece take(const Cut& cut) {
-        uint64_t taken = next_.load(std::memory_order_relaxed);  // how many pieces, and where the next begins
-        for (;;) {
-            Piece piece{static_cast<int>(taken >> 32), static_cast<int>(taken & UINT32_MAX), cut.n};
-            if (piece.begin >= cut.n) return piece;
+        Piece piece{next_.load(std::memory_order_relaxed), cut.n};
+        while (piece.begin < cut.n) {
             piece.end = cut.end(piece.begin, n_thread_);
-            const uint64_t next = uint64_t(piece.index + 1) << 32 | uint64_t(piece.end);
-            if (next_.compare_exchange_weak(taken, next, std::memory_order_relaxed)) return piece;
+            if (next_.compare_exchange_weak(piece.begin, piece.end, std::memory_order_relaxed)) break;
         }
+        return piece;
     }
 
     /// Makes it the team of another call, which no thread has begun yet.
@@ -63,7 +60,7 @@ class Team {
 
   private:
     int n_thread_;
-    std::atomic<uint64_t> next_{0};
+    std::atomic<int> next_{0};
 };
 
 }  // namespace fastkv::kernels
