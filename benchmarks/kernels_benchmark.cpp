@@ -383,7 +383,7 @@ void bench_cache(benchmark::State& state) {
     const CacheQuery& shape = ring.query;
     std::vector<float> out(ring.q.size());
     CacheAttention attention(1, shape.n_head_kv, shape.n_head / shape.n_head_kv, shape.head_dim, nth);
-    std::vector<float> partial(attention.partial_size(), std::numeric_limits<float>::quiet_NaN());
+    std::vector<float> partial(attention.partial_size());
     for (auto _ : state) {
         const CacheQuery& query = ring.next();
         crew(nth).run_team([&](Team& team) { attention.attend({&query, 1}, out.data(), partial.data(), team); });

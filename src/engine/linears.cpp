@@ -1,7 +1,6 @@
 #include "engine/linears.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace fastkv {
 
@@ -31,12 +30,18 @@ bool by_row(std::span<const Linear> linears, const ggml_tensor* x) {
                        [](const Linear& linear) { return linear.row_matrix && !linear.packed; });
 }
 
-int64_t total_of(std::span<const int64_t> sizes) { return std::accumulate(sizes.begin(), sizes.end(), int64_t{0}); }
+int64_t outputs_size(std::span<const Linear> linears, int64_t n_row) {
+    int64_t n_out = 0;
+    for (const Linear& linear : linears) n_out += linear.weight->ne[1];
+    return n_out * n_row;
+}
 
-std::vector<ggml_tensor*> split_outputs(Graph& graph, ggml_tensor* all, std::span<const int64_t> sizes, int64_t n_row) {
+std::vector<ggml_tensor*> split_outputs(Graph& graph, ggml_tensor* all, std::span<const Linear> linears,
+                                        int64_t n_row) {
     std::vector<ggml_tensor*> parts;
     size_t offset = 0;
-    for (const int64_t n : sizes) {
+    for (const Linear& linear : linears) {
+        const int64_t n = linear.weight->ne[1];
         parts.push_back(ggml_view_2d(graph.ctx(), all, n, n_row, size_t(n) * sizeof(float), offset));
         offset += size_t(n * n_row) * sizeof(float);
     }
@@ -63,12 +68,6 @@ std::vector<kernels::QuantizedOutput> row_outputs_of(std::span<const Linear> lin
     return outputs;
 }
 
-std::vector<int64_t> row_sizes_of(std::span<const Linear> linears) {
-    std::vector<int64_t> sizes;
-    for (const Linear& linear : linears) sizes.push_back(linear.row_matrix->n);
-    return sizes;
-}
-
 void rotate_rows(const kernels::Rope& rope, const ggml_tensor* positions, int first, int n, kernels::Rows rows,
                  int head_dim) {
     kernels::rotate(rope, static_cast<const int32_t*>(positions->data) + first, rows.data, n,
@@ -78,8 +77,6 @@ void rotate_rows(const kernels::Rope& rope, const ggml_tensor* positions, int fi
 std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Linear> linears, const Norm& norm,
                                                ggml_tensor* x, const Rotation& rotation) {
     const std::vector<Linear> own(linears.begin(), linears.end());
-    std::vector<int64_t> sizes;
-    for (const Linear& linear : own) sizes.push_back(linear.packed->n());
     std::vector<ggml_tensor*> args = {x};
     if (rotation.positions) args.push_back(rotation.positions);
     const auto compute = [own, norm, rope = rotation.rope, head_dim = rotation.head_dim](ggml_tensor* dst,
@@ -94,7 +91,8 @@ std::vector<ggml_tensor*> build_packed_linears(Graph& graph, std::span<const Lin
         kernels::linear(outputs_of(own, floats(dst), src->ne[1]), norm.of_kernels(), rows_of(src), int(src->ne[1]),
                         team, rotate);
     };
-    return split_outputs(graph, graph.cpu_node({total_of(sizes) * x->ne[1]}, args, compute), sizes, x->ne[1]);
+    ggml_tensor* all = graph.cpu_node({outputs_size(own, x->ne[1])}, args, compute);
+    return split_outputs(graph, all, own, x->ne[1]);
 }
 
 namespace {
@@ -103,13 +101,13 @@ namespace {
 std::vector<ggml_tensor*> build_row_linears(Graph& graph, std::span<const Linear> linears, const Norm& norm,
                                             ggml_tensor* x) {
     const std::vector<Linear> own(linears.begin(), linears.end());
-    const std::vector<int64_t> sizes = row_sizes_of(own);
     const auto compute = [own, norm](ggml_tensor* dst, kernels::Team& team) {
         const ggml_tensor* src = dst->src[0];
         kernels::quantized_linear(row_outputs_of(own, floats(dst), src->ne[1]), norm.of_kernels(), rows_of(src),
                                   int(src->ne[1]), team);
     };
-    return split_outputs(graph, graph.cpu_node({total_of(sizes) * x->ne[1]}, {x}, compute), sizes, x->ne[1]);
+    ggml_tensor* all = graph.cpu_node({outputs_size(own, x->ne[1])}, {x}, compute);
+    return split_outputs(graph, all, own, x->ne[1]);
 }
 
 }  // namespace

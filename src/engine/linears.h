@@ -66,11 +66,10 @@ std::vector<kernels::LinearOutput> outputs_of(std::span<const Linear> linears, f
 /// Linear layers of a few rows as the kernels take them, with outputs [n_row][n_out] one behind the other from y on.
 std::vector<kernels::QuantizedOutput> row_outputs_of(std::span<const Linear> linears, float* y, int64_t n_row);
 
-/// Their n_out, and the sum of such.
-std::vector<int64_t> row_sizes_of(std::span<const Linear> linears);
-int64_t total_of(std::span<const int64_t> sizes);
+/// How many numbers the linear layers give for `n_row` rows, one behind the other.
+int64_t outputs_size(std::span<const Linear> linears, int64_t n_row);
 
-/// What linear layers of these sizes (n_out) have left in `all`, one behind the other: [n_out, rows] each.
-std::vector<ggml_tensor*> split_outputs(Graph& graph, ggml_tensor* all, std::span<const int64_t> sizes, int64_t n_row);
+/// What they have left in `all`, so arranged: [n_out, rows] each.
+std::vector<ggml_tensor*> split_outputs(Graph& graph, ggml_tensor* all, std::span<const Linear> linears, int64_t n_row);
 
 }  // namespace fastkv

@@ -159,12 +159,11 @@ ggml_tensor* build_fused_heads(Graph& graph, const LayerContext& layer, ggml_ten
                                std::span<const RowTarget> targets) {
     const std::vector<Linear> own = {layer.linears.q, layer.linears.k, layer.linears.v};
     const std::vector<RowTarget> to(targets.begin(), targets.end());
-    const std::vector<int64_t> sizes = row_sizes_of(own);  // q, k, v
     const auto compute = [own, to, norm = norm_of(layer).of_kernels(), rope = rope_of(layer),
                           head_dim = layer.hparams.head_dim](ggml_tensor* dst, kernels::Team& team) {
         const ggml_tensor *src = dst->src[0], *at = dst->src[1];
         const std::vector<kernels::QuantizedOutput> outputs = row_outputs_of(own, floats(dst), src->ne[1]);
-        const auto store = [&](size_t output, int first, int last) {
+        const auto store = [&](size_t output, int first, int last) {  // of q, k, v
             const kernels::Rows y = outputs[output].y;
             for (size_t row = 0; row < to.size(); ++row) {
                 float* computed = y.data + row * y.stride + first;
@@ -175,9 +174,9 @@ ggml_tensor* build_fused_heads(Graph& graph, const LayerContext& layer, ggml_ten
         };
         kernels::quantized_linear(outputs, norm, rows_of(src), int(src->ne[1]), team, head_dim, store);
     };
-    ggml_tensor* all = graph.cpu_node({total_of(sizes) * x->ne[1]}, {x, positions}, compute);
+    ggml_tensor* all = graph.cpu_node({outputs_size(own, x->ne[1])}, {x, positions}, compute);
     graph.compute(all);  // before what reads the caches
-    return split_heads(graph, split_outputs(graph, all, sizes, x->ne[1]).front(), layer.hparams.head_dim);
+    return split_heads(graph, split_outputs(graph, all, own, x->ne[1]).front(), layer.hparams.head_dim);
 }
 
 /// Keys and values of the rows x, written to several caches, as many rows for each: those of the first come first.

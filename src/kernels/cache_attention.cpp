@@ -452,6 +452,17 @@ struct CacheAttention::Line {
             cut_from(ends.back(), n_thread);
         }
     }
+    /// Whose blocks include `block`.
+    size_t head_at(int block) const {
+        const auto before = [&](const Head& head) { return head.end <= block; };
+        return static_cast<size_t>(std::partition_point(heads.begin(), heads.end(), before) - heads.begin());
+    }
+    int piece_at(int block) const {
+        return static_cast<int>(std::upper_bound(ends.begin(), ends.end(), block) - ends.begin()) - 1;
+    }
+    int n_piece() const { return static_cast<int>(ends.size()) - 1; }
+    int begin(int piece) const { return ends[static_cast<size_t>(piece)]; }
+    int end(int piece) const { return ends[static_cast<size_t>(piece) + 1]; }
 
   private:
     void add_heads(const CacheQuery& query, float*& out) {
@@ -496,9 +507,11 @@ CacheAttention::CacheAttention(int n_query, int n_head_kv, int max_group, int he
 
 void CacheAttention::attend(std::span<const CacheQuery> queries, float* out, float* partial, Team& team) {
     const Line line(queries, out, team.n_thread());
-    const auto n_piece = static_cast<int>(line.ends.size()) - 1;
-    for (int piece = team.take(); piece < n_piece; piece = team.take()) {
-        for (size_t head = 0; head < line.heads.size(); ++head) attend_part(line, piece, head, partial);
+    for (int piece = team.take(); piece < line.n_piece(); piece = team.take()) {
+        for (size_t head = line.head_at(line.begin(piece));
+             head < line.heads.size() && line.heads[head].begin < line.end(piece); ++head) {
+            attend_part(line, piece, head, partial);
+        }
     }
 }
 
@@ -506,8 +519,8 @@ void CacheAttention::attend(std::span<const CacheQuery> queries, float* out, flo
 void CacheAttention::attend_part(const Line& line, int piece, size_t index, float* partial) {
     const Head& head = line.heads[index];
     const int n_entry = head.query->heads[head.head_kv].n_entry, n_block = head.end - head.begin;
-    const int first = std::max(line.ends[static_cast<size_t>(piece)] - head.begin, 0);
-    const int last = std::min(line.ends[static_cast<size_t>(piece) + 1] - head.begin, n_block);
+    const int first = std::max(line.begin(piece) - head.begin, 0);
+    const int last = std::min(line.end(piece) - head.begin, n_block);
     if (first >= last) return;
     HWY_DYNAMIC_DISPATCH(attend_range)
     (*head.query, head.head_kv, first * cache::block_entries, std::min(last * cache::block_entries, n_entry),
@@ -522,9 +535,8 @@ void CacheAttention::attend_part(const Line& line, int piece, size_t index, floa
 void CacheAttention::merge_head(const Line& line, size_t index, const float* partial) const {
     const Head& head = line.heads[index];
     std::vector<const float*> ranges;
-    for (size_t piece = 0; piece + 1 < line.ends.size(); ++piece) {
-        if (line.ends[piece] >= head.end || line.ends[piece + 1] <= head.begin) continue;
-        ranges.push_back(partial + range(static_cast<int>(piece), index));
+    for (int piece = line.piece_at(head.begin); piece < line.n_piece() && line.begin(piece) < head.end; ++piece) {
+        ranges.push_back(partial + range(piece, index));
     }
     const int head_dim = head.query->head_dim;
     for (int g = 0; g < head.group(); ++g) {

@@ -49,7 +49,7 @@ class CacheAttention {
     CacheAttention(int n_query, int n_head_kv, int max_group, int head_dim, int n_thread);
 
     /// Floats that `partial` must hold.
-    size_t partial_size() const { return size_t(n_range_) * range_size_; }
+    size_t partial_size() const { return static_cast<size_t>(n_range_) * range_size_; }
 
     /// out[query][n_head][head_dim]: the pieces that this thread of the team takes. `partial` holds what threads find
     /// in ranges of entries until a head's ranges are all there. How sums round depends on how many threads there are,

@@ -219,7 +219,10 @@ constexpr int min_piece_products = 1 << 15;
 /// gate_row() takes so many columns together; what is left over rounds otherwise.
 constexpr int gate_cols = 32;
 
-Cut cut_of(int n_step, int k, int m) { return {.n = n_step, .smallest = min_piece_products / (tile_rows * k * m) + 1}; }
+/// `together` columns, whole steps, stay in one piece.
+Cut cut_of(int n_step, int k, int m, int together) {
+    return {.n = n_step, .smallest = min_piece_products / (tile_rows * k * m) + 1, .multiple = together / tile_rows};
+}
 
 /// Rows [first, last) of an output.
 void compute_rows(const QuantizedOutput& output, const QuantizedRows& x, int m, int first, int last) {
@@ -233,17 +236,12 @@ void compute_rows(const QuantizedOutput& output, const QuantizedRows& x, int m, 
 
 }  // namespace
 
-void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team) {
-    quantized_linear(outputs, norm, x, m, team, tile_rows, {});
-}
-
 void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team,
                       int together, const ColumnsDone& done) {
     const QuantizedRows rows = quantize(x, norm, m, outputs.front().weights.k);
     int n_step = 0;
     for (const QuantizedOutput& output : outputs) n_step += steps_of(output.weights);
-    Cut cut = cut_of(n_step, rows.k, m);
-    cut.multiple = together / tile_rows;
+    const Cut cut = cut_of(n_step, rows.k, m, together);
     while (const Piece piece = team.take(cut)) {
         int before = 0;  // steps of the outputs before
         for (size_t i = 0; i < outputs.size(); ++i) {
@@ -263,8 +261,7 @@ void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, Team
     const QuantizedRows rows = quantize(x, layer.norm, m, layer.gate.k);
     const auto n = static_cast<size_t>(layer.gate.n);
     auto* up = up_memory.reserve_as<float>(static_cast<size_t>(m) * n);
-    Cut cut = cut_of(steps_of(layer.gate), rows.k, m);
-    cut.multiple = gate_cols / tile_rows;
+    const Cut cut = cut_of(steps_of(layer.gate), rows.k, m, gate_cols);
     while (const Piece piece = team.take(cut)) {
         const int first = piece.begin * tile_rows, last = std::min(piece.end * tile_rows, layer.gate.n);
         multiply_rows(layer.gate, rows, m, first, last, y);
@@ -282,7 +279,6 @@ void quantized_gate(const QuantizedGate& layer, ConstRows x, Rows y, int m, Team
 
 namespace fastkv::kernels {
 
-void quantized_linear(std::span<const QuantizedOutput>, const RmsNorm&, ConstRows, int, Team&) {}
 void quantized_linear(std::span<const QuantizedOutput>, const RmsNorm&, ConstRows, int, Team&, int,
                       const ColumnsDone&) {}
 void quantized_gate(const QuantizedGate&, ConstRows, Rows, int, Team&) {}

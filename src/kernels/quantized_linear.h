@@ -27,12 +27,10 @@ using ColumnsDone = std::function<void(size_t output, int first, int last)>;
 /// Linear layers of the rows x[m][k], normalised before: the rows of the matrices that this thread of the team takes,
 /// each of which is read once for all m. x is rounded to 8 bits in blocks of 32, as ggml does; sums are exact integers
 /// within a block. A row's result does not depend on the others: it is the same, bit for bit, as with m = 1.
-void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team);
-
-/// The same where one thread computes `together` neighbouring columns, a multiple of 4 of which every output has a
-/// multiple, and hands them to `done`.
+/// One thread computes `together` neighbouring columns, a multiple of 4 of which every output has a multiple if there
+/// is `done`, and hands them to that.
 void quantized_linear(std::span<const QuantizedOutput> outputs, const RmsNorm& norm, ConstRows x, int m, Team& team,
-                      int together, const ColumnsDone& done);
+                      int together = 4, const ColumnsDone& done = {});
 
 /// y[m][n_ff] = silu(gate·x̂) · (up·x̂) with x̂ = norm(x): the columns that this thread of the team takes.
 struct QuantizedGate {
