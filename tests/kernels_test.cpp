@@ -319,8 +319,7 @@ TEST_P(Linear, EqualsPlainLoop) {
     run_team(nth, how,
              [&, rows = m](Team& team) { linear(packed, x.data(), x_stride, y.data(), y_stride, rows, team); });
 
-    // Products of two bf16 numbers are exact in float32, so in either type only the sum of float32 numbers rounds:
-    // relative to Σ|x·w| by a small multiple of 2^-24.
+    // Products of two bf16 numbers are exact in float32: only their sum rounds.
     const auto rounded = [t = type](float value) {
         return static_cast<double>(t == GemmType::bf16 ? to_bf16(value) : value);
     };
@@ -335,7 +334,8 @@ TEST_P(Linear, EqualsPlainLoop) {
                 sum += term;
                 magnitude += std::abs(term);
             }
-            ASSERT_NEAR(y[static_cast<size_t>(i) * y_stride + static_cast<size_t>(j)], sum, 2e-6 * magnitude + 1e-12)
+            ASSERT_NEAR(y[static_cast<size_t>(i) * y_stride + static_cast<size_t>(j)], sum,
+                        gemm_rounding(type) * magnitude + 1e-12)
                 << "row " << i << " column " << j;
         }
     }

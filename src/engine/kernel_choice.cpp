@@ -20,10 +20,10 @@ KernelChoice choose_kernels(const Device& device, Compute compute) {
 }
 
 int min_rows_to_expand(Compute compute) {
-    // Measured on SmolLM2 Q4_1 and a 0.5B Q4_K_M model, two Sapphire Rapids cores: 27 rows take 25 and 88 ms by the
-    // quantised products, 28 expanded 31 and 106; they meet at 33. Float32 weights are there already and need packing
-    // only.
-    return compute == Compute::f32 ? 16 : 33;
+    using kernels::GemmType;
+    return kernels::min_rows_to_pack(compute == Compute::f32    ? GemmType::f32
+                                     : compute == Compute::int8 ? GemmType::int8
+                                                                : GemmType::bf16);
 }
 
 int prefill_chunk_rows(const Device& device) {

@@ -23,7 +23,15 @@ inline size_t gemm_type_size(GemmType type) { return type == GemmType::f32 ? 4 :
 /// or AMX).
 bool gemm_available(GemmType type);
 
-/// Who computes products: "AMX, oneDNN 2.6.3 (avx512_core_amx)", or "none".
+/// How far a sum of products of random numbers of `type` (float32 or bf16) may be from the exact one, as a share of the
+/// sum of their magnitudes: what summing them up in float32 costs, or on some processors in float16 (half_product.h).
+double gemm_rounding(GemmType type);
+
+/// From this many rows on they are multiplied faster by packed weights, packing included, than by quantised ones
+/// (quantized_linear.h).
+int min_rows_to_pack(GemmType type);
+
+/// Who computes products of bf16, and the library behind it: "AMX, oneDNN 2.6.3 (avx512_core_amx)", or "none".
 std::string gemm_description();
 
 /// A weight matrix W [n][k] packed for y = x·Wᵀ, cut into slabs of `slab_rows` rows of W so that threads can

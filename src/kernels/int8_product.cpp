@@ -99,12 +99,15 @@ FASTKV_VNNI void quantize_row(float* x, int n, int group, int8_t* target, float*
 FASTKV_VNNI void pack_operand(int n, int k, const int8_t* source, size_t row_stride, int8_t* packed) {
     const __m512i columns = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
                                                _mm512_set1_epi32(static_cast<int>(row_stride)));
+    // without tiles 128 is added, see multiply_vectors()
+    const __m512i offset = by_tiles() ? _mm512_setzero_si512() : _mm512_set1_epi32(static_cast<int>(0x80808080U));
     for (int group = 0; group < n; group += group_cols) {
         for (int depth = 0; depth < k; depth += tile_k) {
             for (int col = group; col < group + group_cols; col += tile_rows) {
                 const int8_t* first = source + static_cast<size_t>(col) * row_stride + depth;
                 for (int four = 0; four < tile_k; four += 4, packed += tile_k) {
-                    _mm512_storeu_si512(packed, _mm512_i32gather_epi32(columns, first + four, 1));
+                    const __m512i values = _mm512_i32gather_epi32(columns, first + four, 1);
+                    _mm512_storeu_si512(packed, _mm512_xor_si512(values, offset));
                 }
             }
         }
@@ -160,61 +163,90 @@ FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8
     amx::memory_barrier();
 }
 
-/// 32 columns of up to 32 rows of C.
-FASTKV_AMX void multiply_tiles(const ProductShape& shape, int rows, const Scales& scales, const int8_t* a,
-                               const int8_t* b, float* c, FetchAhead& ahead) {
-    alignas(64) int32_t sums[block * block];
-    if (rows == block) {
-        tile_sums<true>(shape, a, b, c, sums, ahead);
-    } else {
-        tile_sums<false>(shape, a, b, c, sums, ahead);
-    }
-    for (int r = 0; r < rows; ++r) {
-        const auto row = static_cast<size_t>(r);
-        const int32_t* own = sums + row * block;
-        store_scaled(_mm512_load_si512(own), _mm512_load_si512(own + 16), scales.a[row * scales.a_stride], scales.b,
-                     shape.accumulate, c + row * shape.c_stride);
-    }
+/// Packed columns from `col` on.
+const int8_t* columns_from(const ProductShape& shape, const int8_t* packed_b, int col) {
+    const int group = col / group_cols * group_cols;
+    return packed_b + static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
+           static_cast<size_t>((col - group) / tile_rows) * tile_bytes;
 }
 
-/// 32 columns of 8 rows of C. The instruction wants unsigned values of A: 128 more than they are, which adds 128 times
-/// the sum of B's column.
-FASTKV_VNNI void multiply_vectors(const ProductShape& shape, const Scales& scales, const int8_t* a, const int8_t* b,
-                                  float* c) {
-    constexpr int rows = 8;
-    __m512i left[rows], right[rows];
-    for (int r = 0; r < rows; ++r) left[r] = right[r] = _mm512_setzero_si512();
-    __m512i left_excess = _mm512_setzero_si512(), right_excess = _mm512_setzero_si512();
-    const __m512i sign_bits = _mm512_set1_epi32(static_cast<int>(0x80808080U));
-    for (int depth = 0; depth < shape.k; depth += 4) {
-        const int8_t* tile = b + static_cast<size_t>(depth / tile_k) * 4 * tile_bytes + depth % tile_k * 16;
-        const __m512i b_left = _mm512_loadu_si512(tile);
-        const __m512i b_right = _mm512_loadu_si512(tile + tile_bytes);
-        left_excess = _mm512_dpbusd_epi32(left_excess, sign_bits, b_left);
-        right_excess = _mm512_dpbusd_epi32(right_excess, sign_bits, b_right);
+/// 32 rows of C, or 16.
+FASTKV_AMX void multiply_tiles(const ProductShape& shape, int rows, const Scales& scales, const int8_t* a,
+                               const int8_t* packed_b, float* c, FetchAhead& ahead) {
+    alignas(64) int32_t sums[block * block];
+    for (int col = 0; col < shape.n; col += block) {
+        const int8_t* b = columns_from(shape, packed_b, col);
+        if (rows == block) {
+            tile_sums<true>(shape, a, b, c + col, sums, ahead);
+        } else {
+            tile_sums<false>(shape, a, b, c + col, sums, ahead);
+        }
         for (int r = 0; r < rows; ++r) {
-            int32_t four = 0;
-            std::memcpy(&four, a + static_cast<size_t>(r) * shape.a_stride + depth, sizeof(four));
-            const __m512i values = _mm512_xor_si512(_mm512_set1_epi32(four), sign_bits);
-            left[r] = _mm512_dpbusd_epi32(left[r], values, b_left);
-            right[r] = _mm512_dpbusd_epi32(right[r], values, b_right);
+            const auto row = static_cast<size_t>(r);
+            const int32_t* own = sums + row * block;
+            store_scaled(_mm512_load_si512(own), _mm512_load_si512(own + 16), scales.a[row * scales.a_stride],
+                         scales.b + col, shape.accumulate, c + row * shape.c_stride + col);
         }
     }
-    for (int r = 0; r < rows; ++r) {
+}
+
+/// The sum of a row of A.
+FASTKV_VNNI inline int32_t sum_of(const int8_t* row, int k) {
+    __m512i sum = _mm512_setzero_si512();
+    for (int i = 0; i < k; i += 64) {
+        sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), _mm512_loadu_si512(row + i));
+    }
+    return _mm512_reduce_add_epi32(sum);
+}
+
+/// sum += unsigned · signed, four by four. By name: GCC 12 copies the sums before and after the intrinsic.
+FASTKV_VNNI inline void add_products(__m512i& sum, __m512i unsigned_values, __m512i signed_values) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_values), "v"(signed_values));
+}
+
+constexpr int vector_rows = 8;  ///< of C that stay in registers, by 32 columns
+
+/// 32 columns of vector_rows rows of C. The instruction wants one unsigned operand: B, which is packed with 128 added,
+/// and that adds 128 times the row's sum, `excess`.
+FASTKV_VNNI void multiply_vectors(const ProductShape& shape, const Scales& scales, const int32_t* excess,
+                                  const int8_t* a, const int8_t* b, float* c) {
+    __m512i left[vector_rows], right[vector_rows];
+#pragma GCC unroll vector_rows
+    for (int r = 0; r < vector_rows; ++r) left[r] = right[r] = _mm512_set1_epi32(-128 * excess[r]);
+    for (int depth = 0; depth < shape.k; depth += tile_k, b += 4 * tile_bytes) {
+        for (int four = 0; four < tile_k; four += 4) {
+            const __m512i b_left = _mm512_loadu_si512(b + four * tile_rows);
+            const __m512i b_right = _mm512_loadu_si512(b + tile_bytes + four * tile_rows);
+#pragma GCC unroll vector_rows
+            for (int r = 0; r < vector_rows; ++r) {
+                int32_t values = 0;
+                std::memcpy(&values, a + static_cast<size_t>(r) * shape.a_stride + depth + four, sizeof(values));
+                const __m512i fours = _mm512_set1_epi32(values);
+                add_products(left[r], b_left, fours);
+                add_products(right[r], b_right, fours);
+            }
+        }
+    }
+#pragma GCC unroll vector_rows
+    for (int r = 0; r < vector_rows; ++r) {
         const auto row = static_cast<size_t>(r);
-        store_scaled(_mm512_sub_epi32(left[r], left_excess), _mm512_sub_epi32(right[r], right_excess),
-                     scales.a[row * scales.a_stride], scales.b, shape.accumulate, c + row * shape.c_stride);
+        store_scaled(left[r], right[r], scales.a[row * scales.a_stride], scales.b, shape.accumulate,
+                     c + row * shape.c_stride);
     }
 }
 
-/// 32 columns of up to 32 rows of C.
-void multiply_block(const ProductShape& shape, int rows, const Scales& scales, const int8_t* a, const int8_t* b,
-                    float* c, FetchAhead& ahead) {
-    if (by_tiles()) return multiply_tiles(shape, rows, scales, a, b, c, ahead);
-    for (int r = 0; r < rows; r += 8) {
-        const auto row = static_cast<size_t>(r);
-        const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b};
-        multiply_vectors(shape, own, a + row * shape.a_stride, b, c + row * shape.c_stride);
+/// 32 rows of C, or 16.
+FASTKV_VNNI void multiply_rows(const ProductShape& shape, int rows, const Scales& scales, const int8_t* a,
+                               const int8_t* packed_b, float* c) {
+    int32_t excess[block];
+    for (int r = 0; r < rows; ++r) excess[r] = sum_of(a + static_cast<size_t>(r) * shape.a_stride, shape.k);
+    for (int col = 0; col < shape.n; col += block) {
+        for (int r = 0; r < rows; r += vector_rows) {
+            const auto row = static_cast<size_t>(r);
+            const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b + col};
+            multiply_vectors(shape, own, excess + r, a + row * shape.a_stride, columns_from(shape, packed_b, col),
+                             c + row * shape.c_stride + col);
+        }
     }
 }
 
@@ -225,12 +257,11 @@ void multiply(const ProductShape& shape, const Scales& scales, const int8_t* a, 
     for (int first = 0; first < shape.m; first += block) {
         const auto row = static_cast<size_t>(first);
         const int rows = std::min(block, shape.m - first);
-        for (int col = 0; col < shape.n; col += block) {
-            const int group = col / group_cols * group_cols;
-            const int8_t* b = packed_b + static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
-                              static_cast<size_t>((col - group) / tile_rows) * tile_bytes;
-            const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b + col};
-            multiply_block(shape, rows, own, a + row * shape.a_stride, b, c + row * shape.c_stride + col, ahead);
+        const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b};
+        if (by_tiles()) {
+            multiply_tiles(shape, rows, own, a + row * shape.a_stride, packed_b, c + row * shape.c_stride, ahead);
+        } else {
+            multiply_rows(shape, rows, own, a + row * shape.a_stride, packed_b, c + row * shape.c_stride);
         }
     }
 }

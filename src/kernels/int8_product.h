@@ -22,7 +22,7 @@ constexpr int rotated_values = 64;
 void quantize_row(float* x, int n, int group, int8_t* target, float* scales);
 
 /// Packs B [k][n] from n rows of k values, `row_stride` bytes apart: [n / 64][k / 64][64 / 16 tiles][16 fours of k]
-/// [16 columns][4].
+/// [16 columns][4], without AMX plus 128 each.
 void pack_operand(int n, int k, const int8_t* source, size_t row_stride, int8_t* packed);
 
 /// What the integers of a product stand for.

@@ -1,33 +1,79 @@
-// Who computes a product: AMX where there is any, oneDNN elsewhere.
+// Who computes a product: AMX where there is any, elsewhere oneDNN or vectors.
 #include "kernels/product.h"
 
+#include "kernels/half_product.h"
 #include "kernels/int8_product.h"
+#include "kernels/panels.h"
 #include "kernels/simd.h"
+#include "kernels/vector_product.h"
 
 namespace fastkv::kernels {
 
 namespace {
 
-bool by_amx(GemmType type) { return type == GemmType::bf16 && amx::available(); }
+/// Whether vectors multiply pairs of bf16 faster than float32. On Intel's they do not: of an Emerald Rapids' cores each
+/// does 84 GFLOP/s so, and 174 in float32.
+bool has_fast_bf16() {
+#if defined(__x86_64__)
+    return native_bf16 && !__builtin_cpu_is("intel");
+#else
+    return false;
+#endif
+}
+
+enum class Engine { none, amx, half, vectors, onednn };
+
+Engine engine_of(GemmType type) {
+    if (type == GemmType::bf16 && amx::available()) return Engine::amx;
+    if (onednn::available(type) && (type != GemmType::bf16 || has_fast_bf16())) return Engine::onednn;
+    if (type == GemmType::bf16 && half::available()) return Engine::half;
+    if (type == GemmType::bf16 && vectors::available()) return Engine::vectors;
+    return onednn::available(type) ? Engine::onednn : Engine::none;
+}
 
 }  // namespace
 
 bool gemm_available(GemmType type) {
-    if (type == GemmType::int8) return int8::available();
-    return by_amx(type) || onednn::available(type);
+    return type == GemmType::int8 ? int8::available() : engine_of(type) != Engine::none;
+}
+
+double gemm_rounding(GemmType type) { return engine_of(type) == Engine::half ? half::rounding : 2e-6; }
+
+int min_rows_to_pack(GemmType type) {
+    // Measured on SmolLM2 Q4_1 and a 0.5B Q4_K_M model, two cores of Sapphire and Emerald Rapids: 27 rows take 25 and
+    // 88 ms by the quantised weights, 28 packed for AMX 31 and 106; they meet at 33. Without AMX 64 rows take 73 and
+    // 250 ms quantised, 75 to 115 and 260 to 400 packed as bf16; as 8-bit integers the two meet at 40. Float32 weights
+    // are there already.
+    if (type == GemmType::f32) return 16;
+    return type == GemmType::int8 || engine_of(type) == Engine::amx ? 33 : 65;
 }
 
 std::string gemm_description() {
+    const Engine engine = engine_of(GemmType::bf16);
+    const std::string own = engine == Engine::amx       ? "AMX"
+                            : engine == Engine::half    ? "AVX512-FP16"
+                            : engine == Engine::vectors ? "vectors"
+                                                        : "";
     const std::string library = onednn::description();
-    if (!amx::available()) return library.empty() ? "none" : library;
-    return library.empty() ? "AMX" : "AMX, " + library;
+    if (own.empty()) return library.empty() ? "none" : library;
+    return library.empty() ? own : own + ", " + library;
 }
 
 ProductSizes product_sizes(GemmType type) {
     // Measured. AMX: 32 rows of linear_k, and a strip's scores, stay in the first-level cache, a block's weights in the
-    // second. oneDNN: from 64 rows on products run at full speed, and at 128 the rows, their results and the weights of
-    // one product still lie in a second-level cache together.
-    if (by_amx(type) || type == GemmType::int8)
+    // second. Panels are made fit once for all rows of a product: the more, the better. oneDNN: from 64 rows on
+    // products run at full speed, and at 128 the rows, their results and the weights of one product still lie in a
+    // second-level cache together.
+    const Engine engine = engine_of(type);
+    if (engine == Engine::half || engine == Engine::vectors)
+        return {.linear_rows = 256,
+                .linear_k = 1 << 16,
+                .attention_rows = 384,
+                .strip_rows = 384,
+                .run_keys = 256,
+                .into_rows = true,
+                .row_gap = 32};
+    if (engine == Engine::amx || type == GemmType::int8)
         return {.linear_rows = 256,
                 .linear_k = type == GemmType::int8 ? 1024 : 640,
                 .attention_rows = 384,
@@ -49,20 +95,34 @@ ProductScope::ProductScope() {
 }
 ProductScope::~ProductScope() = default;
 
+namespace {
+
+bool by_onednn(GemmType type) {
+    const Engine engine = engine_of(type);
+    return engine == Engine::onednn || engine == Engine::none;  // which throws
+}
+
+}  // namespace
+
 size_t packed_operand_bytes(GemmType type, int n, int k) {
-    if (by_amx(type)) return static_cast<size_t>(n) * static_cast<size_t>(k) * gemm_type_size(type);
-    return onednn::packed_operand_bytes(type, n, k);
+    if (by_onednn(type)) return onednn::packed_operand_bytes(type, n, k);
+    return static_cast<size_t>(n) * static_cast<size_t>(k) * gemm_type_size(type);
 }
 
 void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* source, size_t row_stride,
                   void* packed) {
-    if (by_amx(type)) return amx::pack_operand(n, k, order, source, row_stride, packed);
-    onednn::pack_operand(type, n, k, order, source, row_stride, packed);
+    if (by_onednn(type)) return onednn::pack_operand(type, n, k, order, source, row_stride, packed);
+    if (engine_of(type) == Engine::amx) return amx::pack_operand(n, k, order, source, row_stride, packed);
+    panels::pack_operand(n, k, order, source, row_stride, packed);
 }
 
 void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead) {
-    if (by_amx(shape.type)) return amx::multiply(shape, a, packed_b, c, ahead);
-    onednn::multiply(shape, a, packed_b, c);
+    switch (engine_of(shape.type)) {
+        case Engine::amx: return amx::multiply(shape, a, packed_b, c, ahead);
+        case Engine::half: return half::multiply(shape, a, packed_b, c, ahead);
+        case Engine::vectors: return vectors::multiply(shape, a, packed_b, c, ahead);
+        default: return onednn::multiply(shape, a, packed_b, c);
+    }
 }
 
 void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c) {

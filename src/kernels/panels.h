@@ -1,0 +1,92 @@
+// Products of bf16 panel by panel: some values of k of 64 packed columns are made fit for the multiplications once, in
+// the first-level cache, and used by all rows.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/aligned_buffer.h"
+#include "kernels/product_shape.h"
+
+namespace fastkv::kernels::panels {
+
+/// Columns of a panel.
+constexpr int panel_cols = product_n_step;
+
+/// Values of k of a panel at most: as float32 it fills half of a first-level cache of 48 KiB.
+constexpr int max_depth = 96;
+
+/// As the function of product.h, for bf16. Packed operands lie in pairs of k: [n / 64][k / 2][64 columns][2]: units of
+/// 64 columns, or of any 32 values of k for 64 columns, may be strung together or cut off.
+void pack_operand(int n, int k, OperandOrder order, const void* source, size_t row_stride, void* packed);
+
+/// Where the panels of a packed operand lie.
+struct PackedPanels {
+    const std::byte* data;
+    int n, k;
+
+    /// [depth / 2][panel_cols][2] bf16: columns from `col` on, values of k from `begin` on.
+    const std::byte* at(int col, int begin) const {
+        const size_t values =
+            static_cast<size_t>(col) * static_cast<size_t>(k) + static_cast<size_t>(begin) * panel_cols;
+        return data + values * sizeof(uint16_t);
+    }
+};
+
+/// Brings the panel that comes next into the second-level cache, a little with every block of rows.
+class PanelFetch {
+  public:
+    PanelFetch(const std::byte* next, int depth, int n_block)
+        : next_(next), left_(next ? panel_lines(depth) : 0), per_block_((left_ + n_block - 1) / n_block) {}
+
+    void with_block() {
+        for (int i = std::min(per_block_, left_); i > 0; --i, --left_, next_ += AlignedBuffer::cache_line) {
+            __builtin_prefetch(next_, 0, 2);
+        }
+    }
+
+  private:
+    static int panel_lines(int depth) {
+        return depth * panel_cols * static_cast<int>(sizeof(uint16_t)) / static_cast<int>(AlignedBuffer::cache_line);
+    }
+
+    const std::byte* next_;
+    int left_;  ///< lines
+    int per_block_;
+};
+
+/// C (+)= A·B by `kernel`, one for every product, which has
+///   block_rows                                          rows of C that it computes together
+///   set_rows(shape, a)                                  said once
+///   load_rows(begin, depth)                             makes values [begin, begin + depth) of all rows fit
+///   load_columns(panel, depth)                          a panel's
+///   multiply(row, depth, accumulate, c, c_stride)       adds their products for a block of rows: C
+///   [block_rows][panel_cols]
+/// `ahead` is multiplied afterwards.
+template <class Kernel>
+void multiply(Kernel& kernel, const ProductShape& shape, const void* a, const void* packed_b, float* c,
+              const FetchAhead& ahead) {
+    const PackedPanels packed{static_cast<const std::byte*>(packed_b), shape.n, shape.k};
+    const int n_part = (shape.k + max_depth - 1) / max_depth;
+    const int whole = round_up((shape.k + n_part - 1) / n_part, product_k_step);
+    kernel.set_rows(shape, static_cast<const uint16_t*>(a));
+    for (int begin = 0; begin < shape.k; begin += whole) {
+        const int depth = std::min(whole, shape.k - begin);
+        kernel.load_rows(begin, depth);
+        for (int col = 0; col < shape.n; col += panel_cols) {
+            kernel.load_columns(reinterpret_cast<const uint32_t*>(packed.at(col, begin)), depth);
+            const std::byte* next = col + panel_cols < shape.n ? packed.at(col + panel_cols, begin)
+                                    : begin + whole < shape.k  ? packed.at(0, begin + whole)
+                                                               : ahead.next;
+            PanelFetch fetch(next, depth, shape.m / Kernel::block_rows);
+            for (int row = 0; row < shape.m; row += Kernel::block_rows) {
+                fetch.with_block();
+                kernel.multiply(row, depth, shape.accumulate || begin > 0,
+                                c + static_cast<size_t>(row) * shape.c_stride + col, shape.c_stride);
+            }
+        }
+    }
+}
+
+}  // namespace fastkv::kernels::panels
