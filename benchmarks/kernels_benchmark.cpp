@@ -1,5 +1,5 @@
 // Speed of the CPU kernels on the shapes of real models, and the share that they reach of this machine's peak: for
-// arithmetic AMX's tiles without loads, or the fastest large product, for the cache the fastest plain read.
+// arithmetic AMX's tiles or vectors without loads, for the cache the fastest plain read.
 #include <benchmark/benchmark.h>
 
 #if defined(__x86_64__)
@@ -16,16 +16,21 @@
 #include <map>
 #include <memory>
 #include <thread>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/amx_product.h"
 #include "kernels/cache_attention.h"
 #include "kernels/gemm.h"
+#include "kernels/half_product.h"
+#include "kernels/int8_product.h"
 #include "kernels/key_scores.h"
 #include "kernels/prefill_attention.h"
 #include "kernels/product.h"
 #include "kernels/quantized_linear.h"
+#include "kernels/simd.h"
 #include "kernels/vector_ops.h"
 
 namespace {
@@ -194,8 +199,51 @@ double tile_flops(GemmType type, int nth) {
     return nth * fours * operations / best;
 }
 
-/// The most that any kernel here can reach: AMX's tiles alone, or without them a large product that stays in the
-/// caches.
+#if defined(__x86_64__)
+/// `n` times twelve multiply-adds of vectors that are loaded already, whose results do not wait for one another.
+#define FASTKV_MULTIPLY_LOADED(name, isa, vector, instruction)                                                     \
+    __attribute__((target(isa))) void name(int n) {                                                                \
+        vector x = {}, s[12] = {};                                                                                 \
+        for (int i = 0; i < n; ++i) {                                                                              \
+            asm volatile(instruction " %6,%6,%0\n" instruction " %6,%6,%1\n" instruction " %6,%6,%2\n" instruction \
+                                     " %6,%6,%3\n" instruction " %6,%6,%4\n" instruction " %6,%6,%5"               \
+                         : "+v"(s[0]), "+v"(s[1]), "+v"(s[2]), "+v"(s[3]), "+v"(s[4]), "+v"(s[5])                  \
+                         : "v"(x));                                                                                \
+            asm volatile(instruction " %6,%6,%0\n" instruction " %6,%6,%1\n" instruction " %6,%6,%2\n" instruction \
+                                     " %6,%6,%3\n" instruction " %6,%6,%4\n" instruction " %6,%6,%5"               \
+                         : "+v"(s[6]), "+v"(s[7]), "+v"(s[8]), "+v"(s[9]), "+v"(s[10]), "+v"(s[11])                \
+                         : "v"(x));                                                                                \
+        }                                                                                                          \
+    }
+FASTKV_MULTIPLY_LOADED(multiply_loaded_256, "avx2,fma", __m256, "vfmadd231ps")
+FASTKV_MULTIPLY_LOADED(multiply_loaded_512, "avx512f", __m512, "vfmadd231ps")
+FASTKV_MULTIPLY_LOADED(multiply_loaded_halves, "avx512f", __m512, "vfmadd231ph")
+FASTKV_MULTIPLY_LOADED(multiply_loaded_bytes, "avx512f", __m512i, "vpdpbusd")
+#undef FASTKV_MULTIPLY_LOADED
+
+/// Operations per second of the fastest multiply-adds without any loads that kernels use for `type`; 0 if none.
+double vector_flops(GemmType type, int nth) {
+    constexpr int n = 20000;
+    const bool is_512 = max_isa() >= Isa::avx512 && __builtin_cpu_supports("avx512f");
+    void (*multiply)(int) = nullptr;
+    int lanes = 0;
+    if (type == GemmType::int8) {
+        if (int8::available()) std::tie(multiply, lanes) = std::pair(multiply_loaded_bytes, 64);
+    } else if (type == GemmType::bf16 && half::available()) {
+        std::tie(multiply, lanes) = std::pair(multiply_loaded_halves, 32);
+    } else if (is_512) {
+        std::tie(multiply, lanes) = std::pair(multiply_loaded_512, 16);
+    } else if (__builtin_cpu_supports("fma")) {
+        std::tie(multiply, lanes) = std::pair(multiply_loaded_256, 8);
+    }
+    return multiply ? nth * n * 12 * 2.0 * lanes / seconds([&] { crew(nth).run([&](int) { multiply(n); }); }, 40) : 0;
+}
+#else
+double vector_flops(GemmType, int) { return 0; }
+#endif
+
+/// The most that any kernel here can reach: AMX's tiles alone, or without them vectors alone, or a large product by
+/// something faster that stays in the caches.
 double peak_flops(GemmType type, int nth) {
     static std::map<std::pair<GemmType, int>, double> known;
     double& peak = known[{type, nth}];
@@ -203,6 +251,7 @@ double peak_flops(GemmType type, int nth) {
     if (peak == 0) {
         Layer layer(type, 1024, 1024, 1024);
         peak = layer.operations() / seconds([&] { layer.run(crew(nth)); }, 40);
+        peak = std::max(peak, vector_flops(type, nth));
     }
     return peak;
 }

@@ -15,7 +15,7 @@ using Token = int32_t;  ///< an index into the model's vocabulary
 
 /// The arithmetic of the engine.
 enum class Compute {
-    automatic,  ///< bf16 where the processor multiplies bf16 natively, else ggml's quantised products
+    automatic,  ///< bf16 where there are vectors that multiply and add, else ggml's quantised products
     f32,        ///< for verification: weights, products, attention and cache in float32, decoding included
     bf16,       ///< prefill in bf16 with float32 accumulation, f16 cache, decoding from the quantised weights
     int8,       ///< bf16, but prefill's linear layers multiply 8-bit integers: faster, a little less exact

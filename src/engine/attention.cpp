@@ -37,8 +37,9 @@ bool in_window(const HyperParams& hparams, int query_position, int key_position)
 
 }  // namespace
 
-PrefillAttention::PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int n_head_kv, int max_rows)
-    : hparams_(hparams) {
+PrefillAttention::PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int n_head, int n_head_kv,
+                                   int max_rows)
+    : hparams_(hparams), n_head_(n_head) {
     if (choice.prefill_attention) packed_.emplace(choice.gemm, hparams.head_dim, n_head_kv, max_rows);
 }
 
@@ -54,26 +55,36 @@ void PrefillAttention::set_keys(const Device& device, ggml_gallocr_t allocator, 
 }
 
 Attend PrefillAttention::of(std::span<const int32_t> key_rows) {
-    return [this, key_rows](Graph& graph, ggml_tensor* q) {
+    Attend attend;
+    attend.nodes = [this, key_rows](Graph& graph, ggml_tensor* q) {
         q = build_framed_queries(graph.ctx(), q, kv_.frame);
         return packed_ ? by_kernel(graph, q, key_rows) : by_ggml(graph, q, key_rows);
+    };
+    if (packed_ && !kv_.frame) {
+        attend.rows = [this, key_rows](int first, int n, float* heads) {
+            kernels::prefill_attention(*packed_, queries(heads, key_rows.subspan(size_t(first), size_t(n))));
+        };
+    }
+    return attend;
+}
+
+/// The attention of rows whose queries are `heads`, over these.
+kernels::PrefillQueries PrefillAttention::queries(float* heads, std::span<const int32_t> key_rows) const {
+    return {
+        .q = heads,
+        .out = heads,
+        .key_row = key_rows.data(),
+        .key_position = positions_.data(),
+        .n_query = int(key_rows.size()),
+        .n_head = n_head_,
+        .scale = attention_scale(hparams_),
+        .sliding_window = hparams_.sliding_window,
     };
 }
 
 ggml_tensor* PrefillAttention::by_kernel(Graph& graph, ggml_tensor* q, std::span<const int32_t> key_rows) const {
     ggml_tensor* out = graph.cpu_node_over(q, {}, [this, key_rows](ggml_tensor* dst, kernels::Team& team) {
-        auto* rows = static_cast<float*>(dst->data);
-        const kernels::PrefillQueries queries = {
-            .q = rows,
-            .out = rows,
-            .key_row = key_rows.data(),
-            .key_position = positions_.data(),
-            .n_query = int(key_rows.size()),
-            .n_head = int(dst->ne[1]),
-            .scale = attention_scale(hparams_),
-            .sliding_window = hparams_.sliding_window,
-        };
-        kernels::prefill_attention(*packed_, queries, team);
+        kernels::prefill_attention(*packed_, queries(static_cast<float*>(dst->data), key_rows), team);
     });
     return ggml_reshape_2d(graph.ctx(), out, q->ne[0] * q->ne[1], q->ne[2]);
 }
@@ -205,18 +216,16 @@ int weight_row_length(const KernelChoice& choice, const LayerCache& cache) {
     return std::min((cache.n_entry(0) + 255) / 256 * 256, cache.capacity(0));
 }
 
-Attend cache_attention(std::vector<CacheQuestion> questions) {
-    return [questions = std::move(questions)](Graph& graph, ggml_tensor* q) {
-        if (questions[0].choice.cache_kernels) return cache_attention_by_kernel(graph, questions, q);
-        ggml_tensor* out = nullptr;
-        for (size_t row = 0; row < questions.size(); ++row) {
-            ggml_tensor* own = ggml_view_3d(graph.ctx(), q, q->ne[0], q->ne[1], 1, q->nb[1], q->nb[2], row * q->nb[2]);
-            own = build_framed_queries(graph.ctx(), own, questions[row].cache.tensors().frame);
-            ggml_tensor* part = cache_attention_by_ggml(graph, questions[row], own);
-            out = out ? ggml_concat(graph.ctx(), out, part, 1) : part;
-        }
-        return out;
-    };
+ggml_tensor* build_cache_attention(Graph& graph, const std::vector<CacheQuestion>& questions, ggml_tensor* q) {
+    if (questions[0].choice.cache_kernels) return cache_attention_by_kernel(graph, questions, q);
+    ggml_tensor* out = nullptr;
+    for (size_t row = 0; row < questions.size(); ++row) {
+        ggml_tensor* own = ggml_view_3d(graph.ctx(), q, q->ne[0], q->ne[1], 1, q->nb[1], q->nb[2], row * q->nb[2]);
+        own = build_framed_queries(graph.ctx(), own, questions[row].cache.tensors().frame);
+        ggml_tensor* part = cache_attention_by_ggml(graph, questions[row], own);
+        out = out ? ggml_concat(graph.ctx(), out, part, 1) : part;
+    }
+    return out;
 }
 
 }  // namespace fastkv

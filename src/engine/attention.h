@@ -18,7 +18,8 @@ namespace fastkv {
 /// the cache with its own behind (TurnAttention).
 class PrefillAttention {
   public:
-    PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int n_head_kv, int max_rows);
+    /// `n_head` query heads over `n_head_kv` heads of keys and values, of at most `max_rows` rows.
+    PrefillAttention(const HyperParams& hparams, const KernelChoice& choice, int n_head, int n_head_kv, int max_rows);
 
     /// Attends to the first `positions.size()` rows of `kv` from now on; `positions` are theirs and must outlive their
     /// use. `over`: nobody else reads these rows again, and they may be written over.
@@ -31,10 +32,12 @@ class PrefillAttention {
     uint64_t bytes() const { return packed_ ? packed_->bytes() : 0; }
 
   private:
+    kernels::PrefillQueries queries(float* heads, std::span<const int32_t> key_rows) const;
     ggml_tensor* by_kernel(Graph& graph, ggml_tensor* q, std::span<const int32_t> key_rows) const;
     ggml_tensor* by_ggml(Graph& graph, ggml_tensor* q, std::span<const int32_t> key_rows);
 
     const HyperParams& hparams_;
+    const int n_head_;
     std::optional<kernels::PackedKv> packed_;
     KvTensors kv_;
     std::span<const int32_t> positions_;  // [rows of kv]
@@ -67,8 +70,8 @@ struct CacheQuestion {
 /// Rows of the node that CacheQuestion::weights receives are this long: [row length, n_head].
 int weight_row_length(const KernelChoice& choice, const LayerCache& cache);
 
-/// Row i of the queries asks question i, over a cache of its own. fastkv's kernel reads the caches' lengths when it
-/// runs; ggml's operators cover what `groups` say.
-Attend cache_attention(std::vector<CacheQuestion> questions);
+/// Row i of the queries q [head_dim, n_head, rows] asks question i, over a cache of its own: -> [head_dim * n_head,
+/// rows]. fastkv's kernel reads the caches' lengths when it runs; ggml's operators cover what `groups` say.
+ggml_tensor* build_cache_attention(Graph& graph, const std::vector<CacheQuestion>& questions, ggml_tensor* q);
 
 }  // namespace fastkv

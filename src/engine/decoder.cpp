@@ -95,7 +95,7 @@ ggml_tensor* Decoder::build_layer(Segment& segment, int index, std::span<Sequenc
         questions.push_back({model_.hparams, segment.choice, cache, heads.written[i], sequence.position(),
                              inputs.groups, sequence.reads_attention(index) ? &outputs[i].node : nullptr});
     }
-    x = build_layer_end(graph, layer, x, cache_attention(std::move(questions))(graph, heads.q));
+    x = build_layer_end(graph, layer, x, build_cache_attention(graph, questions, heads.q));
     for (const AttentionOutput& output : outputs) {
         if (output.node) graph.output(output.node);
     }

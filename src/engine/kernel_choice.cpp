@@ -11,7 +11,7 @@ KernelChoice choose_kernels(const Device& device, Compute compute) {
     KernelChoice choice;
     choice.gemm = compute == Compute::f32 ? kernels::GemmType::f32 : kernels::GemmType::bf16;
     choice.linear = compute == Compute::int8 ? kernels::GemmType::int8 : choice.gemm;
-    // `automatic` has been resolved: where it is left, the processor has no fast bf16
+    // `automatic` has been resolved: where it is left, nothing here multiplies bf16
     const bool packed = device.own_kernels && compute != Compute::automatic && kernels::gemm_available(choice.gemm);
     choice.packed_linear = packed;
     choice.prefill_attention = packed;
@@ -29,6 +29,11 @@ int min_rows_to_expand(Compute compute) {
 int prefill_chunk_rows(const Device& device) {
     if (!device.is_cpu) return 2048;
     return std::min(512 * device.n_threads, 4096);
+}
+
+int block_chunk_rows(const Device& device, const KernelChoice& choice) {
+    // every chunk ends with pieces that are small, and slower for it
+    return (choice.packed_linear && choice.prefill_attention ? 2 : 1) * prefill_chunk_rows(device);
 }
 
 ggml_type compute_type(Compute compute) { return compute == Compute::f32 ? GGML_TYPE_F32 : GGML_TYPE_F16; }

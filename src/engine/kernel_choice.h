@@ -28,6 +28,9 @@ int min_rows_to_expand(Compute compute);
 /// Rows of one chunk of a prefill: enough to keep every thread's products large, few enough for the caches.
 int prefill_chunk_rows(const Device& device);
 
+/// The same for attention and MLP: more, where rows stay with their thread and nothing is kept between its steps.
+int block_chunk_rows(const Device& device, const KernelChoice& choice);
+
 /// The type of a layer's full keys and values during the prefill.
 ggml_type compute_type(Compute compute);
 

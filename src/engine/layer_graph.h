@@ -8,8 +8,14 @@
 
 namespace fastkv {
 
-/// softmax(q·Kᵀ / sqrt(head_dim))·V, however it is computed: [head_dim, n_head, rows] -> [head_dim * n_head, rows].
-using Attend = std::function<ggml_tensor*(Graph& graph, ggml_tensor* q)>;
+/// softmax(q·Kᵀ / sqrt(head_dim))·V, however it is computed.
+struct Attend {
+    /// [head_dim, n_head, rows] -> [head_dim * n_head, rows]
+    std::function<ggml_tensor*(Graph& graph, ggml_tensor* q)> nodes;
+    /// The same by the calling thread alone, over the queries [n][n_head][head_dim] of `n` rows, the first of which is
+    /// row `first` of the graph. Or none.
+    std::function<void(int first, int n, float* heads)> rows;
+};
 
 /// What comes after the attention, [head_dim * n_head, rows]: x += W·attention; x += MLP. Packed layers write over x
 /// [n_embd, rows].

@@ -97,7 +97,7 @@ void Prefill::enter_layer(int layer) {
     choice_ = choose_kernels(*device_, setup_.model.params.compute);
     allocator_ = new_graph_allocator(*device_);
     expanded_ = std::make_unique<ExpandedWeights>(choice_.linear, allocator_.get(), setup_.model.expanded.get());
-    attention_.emplace(hparams_, choice_, hparams_.n_head_kv, n_rows());
+    attention_.emplace(hparams_, choice_, hparams_.n_head, hparams_.n_head_kv, n_rows());
     scratch_store_.reset();
 }
 
@@ -269,7 +269,7 @@ void Prefill::keep_rows(std::span<const int32_t> rows) {
 
 /// Attention and MLP for all rows that live on; `key_rows` are theirs among the keys.
 void Prefill::compute_block(std::span<const int32_t> key_rows) {
-    const int chunk = prefill_chunk_rows(*device_);
+    const int chunk = block_chunk_rows(*device_, choice_);
     for (int first = 0; first < n_rows(); first += chunk) {
         const int n = std::min(chunk, n_rows() - first);
         Graph graph(*device_, allocator_.get(), 96);

@@ -10,14 +10,16 @@
 
 namespace fastkv {
 
-namespace {
-
 kernels::Rope rope_of(const LayerContext& layer) {
     const HyperParams& hp = layer.hparams;
     const ggml_tensor* factors = layer.weights.rope_freqs;
     return {hp.n_rot, hp.rope_theta, hp.rope_freq_scale, factors ? floats(factors) : nullptr,
             rope_mode(hp) == GGML_ROPE_TYPE_NEOX};
 }
+
+Norm attention_norm(const LayerContext& layer) { return {layer.weights.attn_norm, layer.hparams.norm_eps}; }
+
+namespace {
 
 /// RoPE on x [head_dim, heads, rows] at positions [rows], over x where the kernel does it; keys are cached rotated with
 /// their original position.
@@ -35,8 +37,6 @@ ggml_tensor* build_rope(Graph& graph, const LayerContext& layer, ggml_tensor* x,
                          /*attn_factor=*/1.0f, /*beta_fast=*/32.0f, /*beta_slow=*/1.0f);
 }
 
-Norm norm_of(const LayerContext& layer) { return {layer.weights.attn_norm, layer.hparams.norm_eps}; }
-
 /// [head_dim * heads, rows] -> [head_dim, heads, rows]
 ggml_tensor* split_heads(Graph& graph, ggml_tensor* x, int head_dim) {
     return ggml_reshape_3d(graph.ctx(), x, head_dim, x->ne[0] / head_dim, x->ne[1]);
@@ -48,8 +48,8 @@ std::vector<ggml_tensor*> build_heads(Graph& graph, const LayerContext& layer, s
     const int head_dim = layer.hparams.head_dim;
     const bool packed = all_packed(linears);
     std::vector<ggml_tensor*> heads =
-        packed ? build_packed_linears(graph, linears, norm_of(layer), x, {rope_of(layer), head_dim, positions})
-               : build_linears(graph, linears, norm_of(layer), x);
+        packed ? build_packed_linears(graph, linears, attention_norm(layer), x, {rope_of(layer), head_dim, positions})
+               : build_linears(graph, linears, attention_norm(layer), x);
     for (ggml_tensor*& part : heads) part = split_heads(graph, part, head_dim);
     if (!packed) heads[0] = build_rope(graph, layer, heads[0], positions);
     return heads;
@@ -122,8 +122,8 @@ ggml_tensor* build_stored_heads(Graph& graph, const LayerContext& layer, std::sp
     std::vector<ggml_tensor*> args = {x, positions, target.kv_rows};
     if (target.kv.v) args.push_back(target.kv.v);
     const std::vector<Linear> own(linears.begin(), linears.end());
-    const auto compute = [own, norm = norm_of(layer).of_kernels(), rope = rope_of(layer)](ggml_tensor* k,
-                                                                                          kernels::Team& team) {
+    const auto compute = [own, norm = attention_norm(layer).of_kernels(), rope = rope_of(layer)](ggml_tensor* k,
+                                                                                                 kernels::Team& team) {
         const ggml_tensor *rows = k->src[1], *at = k->src[2], *v = k->src[4];
         const auto* kv_rows = static_cast<const int64_t*>(k->src[3]->data);
         const int head_dim = int(k->ne[0]), n_head = own[0].packed->n() / head_dim;
@@ -159,7 +159,7 @@ ggml_tensor* build_fused_heads(Graph& graph, const LayerContext& layer, ggml_ten
                                std::span<const RowTarget> targets) {
     const std::vector<Linear> own = {layer.linears.q, layer.linears.k, layer.linears.v};
     const std::vector<RowTarget> to(targets.begin(), targets.end());
-    const auto compute = [own, to, norm = norm_of(layer).of_kernels(), rope = rope_of(layer),
+    const auto compute = [own, to, norm = attention_norm(layer).of_kernels(), rope = rope_of(layer),
                           head_dim = layer.hparams.head_dim](ggml_tensor* dst, kernels::Team& team) {
         const ggml_tensor *src = dst->src[0], *at = dst->src[1];
         const std::vector<kernels::QuantizedOutput> outputs = row_outputs_of(own, floats(dst), src->ne[1]);
@@ -208,7 +208,7 @@ std::vector<KvTensors> build_written_heads(Graph& graph, const LayerContext& lay
 }  // namespace
 
 ggml_tensor* build_unrotated_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x) {
-    ggml_tensor* q = build_linears(graph, {&layer.linears.q, 1}, norm_of(layer), x).front();
+    ggml_tensor* q = build_linears(graph, {&layer.linears.q, 1}, attention_norm(layer), x).front();
     return split_heads(graph, q, layer.hparams.head_dim);
 }
 

@@ -8,8 +8,15 @@
 #include "engine/cache.h"
 #include "engine/graph.h"
 #include "engine/layer_context.h"
+#include "engine/linears.h"
 
 namespace fastkv {
+
+/// How the layer's queries and keys are rotated.
+kernels::Rope rope_of(const LayerContext& layer);
+
+/// What a row goes through before its queries, keys and values are projected.
+Norm attention_norm(const LayerContext& layer);
 
 /// Rotated queries of the rows x [n_embd, rows] at `positions` [rows]: -> [head_dim, n_head, rows].
 ggml_tensor* build_queries(Graph& graph, const LayerContext& layer, ggml_tensor* x, ggml_tensor* positions);

@@ -433,22 +433,27 @@ void add_product(const PackedWeights& weights, const RowBlock& x, Rows y, const 
 
 }  // namespace
 
-void end_layer(const LayerEnd& layer, Rows x, int m, Team& team) {
+void end_layer(const LayerEnd& layer, Rows x, int m) {
     const ProductScope scope;
-    static thread_local AlignedBuffer x_memory;
+    static thread_local AlignedBuffer x_memory, hidden_memory;
+    const RowBlock attention(x_memory, layer.output->impl(), m);
+    attention.load(layer.a, 0, {});
+    add_product(*layer.output, attention, x, *layer.gate);
+
+    const RowBlock normalized(x_memory, layer.gate->impl(), m);
+    normalized.load({x.data, x.stride}, 0, layer.norm);
+    const RowBlock hidden(hidden_memory, layer.down->impl(), m);
+    compute_hidden(layer, normalized, hidden);
+    add_product(*layer.down, hidden, x, *layer.output);
+}
+
+void end_layer(const LayerEnd& layer, Rows x, int m, Team& team) {
     const RowPieces pieces(layer.gate->type(), m, team.n_thread());
     for (int piece = team.take(); piece < pieces.n(); piece = team.take()) {
-        const int first = pieces.begin(piece), rows = pieces.rows(piece);
-        const Rows own{x.data + static_cast<size_t>(first) * x.stride, x.stride};
-        const RowBlock attention(x_memory, layer.output->impl(), rows);
-        attention.load(layer.a, first, {});
-        add_product(*layer.output, attention, own, *layer.gate);
-
-        const RowBlock normalized(x_memory, layer.gate->impl(), rows);
-        normalized.load({own.data, own.stride}, 0, layer.norm);
-        const RowBlock hidden(thread_scratch(), layer.down->impl(), rows);
-        compute_hidden(layer, normalized, hidden);
-        add_product(*layer.down, hidden, own, *layer.output);
+        const int first = pieces.begin(piece);
+        LayerEnd own = layer;
+        own.a.data += static_cast<size_t>(first) * layer.a.stride;
+        end_layer(own, {x.data + static_cast<size_t>(first) * x.stride, x.stride}, pieces.rows(piece));
     }
 }
 

@@ -19,8 +19,8 @@ enum class GemmType { f32, bf16, int8 };
 
 inline size_t gemm_type_size(GemmType type) { return type == GemmType::f32 ? 4 : type == GemmType::bf16 ? 2 : 1; }
 
-/// Whether this build and this processor multiply `type` natively and fast (bf16: AVX512-BF16 or AMX; int8: AVX512-VNNI
-/// or AMX).
+/// Whether this build and this processor multiply `type` fast (bf16: by AMX, AVX-512, AVX2 or NEON; int8: AVX512-VNNI
+/// or AMX; float32: by oneDNN).
 bool gemm_available(GemmType type);
 
 /// How far a sum of products of random numbers of `type` (float32 or bf16) may be from the exact one, as a share of the
@@ -120,5 +120,8 @@ struct LayerEnd {
 /// The rows of x[m][n] that this thread of the team takes, from the first product to the last without leaving its
 /// caches.
 void end_layer(const LayerEnd& layer, Rows x, int m, Team& team);
+
+/// The same for a few rows by the calling thread alone.
+void end_layer(const LayerEnd& layer, Rows x, int m);
 
 }  // namespace fastkv::kernels

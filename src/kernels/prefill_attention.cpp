@@ -408,22 +408,37 @@ void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block
     store_outputs(queries, kv, block, group_size, pass.padded_rows, pass.outputs, pass.sum);
 }
 
+/// Queries of a block.
+int block_queries_of(const PackedKv::Impl& kv, int group_size) {
+    const int most = std::clamp(product_sizes(kv.type).attention_rows / group_size, 1, max_block_queries);
+    return most > product_m_step ? most / product_m_step * product_m_step : most;
+}
+
 }  // namespace
 
 void prefill_attention(const PackedKv& packed, const PrefillQueries& queries, Team& team) {
     const PackedKv::Impl& kv = packed.impl();
     const ProductScope scope;
     const int group_size = queries.n_head / kv.n_head_kv;
-    int block_queries = std::clamp(product_sizes(kv.type).attention_rows / group_size, 1, max_block_queries);
-    if (block_queries > product_m_step) {
-        block_queries = block_queries / product_m_step * product_m_step;
-    }
+    const int block_queries = block_queries_of(kv, group_size);
     const int n_block = (queries.n_query + block_queries - 1) / block_queries;
     // later queries see more keys: the dearest blocks come first
     for (int task = team.take(); task < n_block * kv.n_head_kv; task = team.take()) {
         const int first = (n_block - 1 - task / kv.n_head_kv) * block_queries;
         const Block block{task % kv.n_head_kv, first, std::min(block_queries, queries.n_query - first)};
         attend(kv, queries, block, group_size);
+    }
+}
+
+void prefill_attention(const PackedKv& packed, const PrefillQueries& queries) {
+    const PackedKv::Impl& kv = packed.impl();
+    const ProductScope scope;
+    const int group_size = queries.n_head / kv.n_head_kv;
+    const int block_queries = block_queries_of(kv, group_size);
+    for (int head = 0; head < kv.n_head_kv; ++head) {
+        for (int first = 0; first < queries.n_query; first += block_queries) {
+            attend(kv, queries, {head, first, std::min(block_queries, queries.n_query - first)}, group_size);
+        }
     }
 }
 

@@ -58,4 +58,7 @@ struct PrefillQueries {
 /// out = softmax(scale · q·Kᵀ, masked)·V: the blocks of queries that this thread of the team takes.
 void prefill_attention(const PackedKv& kv, const PrefillQueries& queries, Team& team);
 
+/// The same for all of them by the calling thread alone.
+void prefill_attention(const PackedKv& kv, const PrefillQueries& queries);
+
 }  // namespace fastkv::kernels

@@ -90,10 +90,16 @@ ProductSizes product_sizes(GemmType type) {
             .row_gap = 0};
 }
 
+namespace {
+thread_local int open_scopes = 0;
+}
+
 ProductScope::ProductScope() {
+    if (open_scopes++ > 0) return;
+    single_.emplace();
     if (amx::available()) tiles_.emplace();
 }
-ProductScope::~ProductScope() = default;
+ProductScope::~ProductScope() { --open_scopes; }
 
 namespace {
 

@@ -24,7 +24,7 @@ struct ProductSizes {
 ProductSizes product_sizes(GemmType type);
 
 /// What products need of the calling thread, for as long as one of these lives there: tiles that are configured, a
-/// oneDNN that does not start threads of its own. Every function below needs one.
+/// oneDNN that does not start threads of its own. Every function below needs one. One within another does nothing.
 class ProductScope {
   public:
     ProductScope();
@@ -34,7 +34,7 @@ class ProductScope {
 
   private:
     std::optional<amx::Tiles> tiles_;
-    onednn::SingleThread single_;
+    std::optional<onednn::SingleThread> single_;
 };
 
 /// Bytes of a packed operand B [k][n].

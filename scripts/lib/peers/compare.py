@@ -56,7 +56,8 @@ def llama_engine(name, installer, folder, options, n_ubatch, repack, settings):
 def openvino_engine(folder, options):
     head = [install.openvino(folder), os.path.join(HERE, "openvino_driver.py"), options.model, options.tokens,
             str(options.threads), str(options.n_gen)]
-    return Engine("OpenVINO GenAI", "paged attention, bf16 cache and products, prompt in one batch, no prefix cache",
+    return Engine("OpenVINO GenAI", "paged attention, bf16 cache and products (without AMX float16 and int8), "
+                  "prompt in one batch, no prefix cache",
                   lambda lengths: head + [str(length) for length in lengths])
 
 
