@@ -16,7 +16,6 @@
 #include <map>
 #include <memory>
 #include <thread>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -200,26 +199,28 @@ double tile_flops(GemmType type, int nth) {
 }
 
 #if defined(__x86_64__)
+#define FASTKV_SIX(name) \
+    name " %6,%6,%0\n" name " %6,%6,%1\n" name " %6,%6,%2\n" name " %6,%6,%3\n" name " %6,%6,%4\n" name " %6,%6,%5"
+
 /// `n` times twelve multiply-adds of vectors that are loaded already, whose results do not wait for one another.
-#define FASTKV_MULTIPLY_LOADED(name, isa, vector, instruction)                                                     \
-    __attribute__((target(isa))) void name(int n) {                                                                \
-        vector x = {}, s[12] = {};                                                                                 \
-        for (int i = 0; i < n; ++i) {                                                                              \
-            asm volatile(instruction " %6,%6,%0\n" instruction " %6,%6,%1\n" instruction " %6,%6,%2\n" instruction \
-                                     " %6,%6,%3\n" instruction " %6,%6,%4\n" instruction " %6,%6,%5"               \
-                         : "+v"(s[0]), "+v"(s[1]), "+v"(s[2]), "+v"(s[3]), "+v"(s[4]), "+v"(s[5])                  \
-                         : "v"(x));                                                                                \
-            asm volatile(instruction " %6,%6,%0\n" instruction " %6,%6,%1\n" instruction " %6,%6,%2\n" instruction \
-                                     " %6,%6,%3\n" instruction " %6,%6,%4\n" instruction " %6,%6,%5"               \
-                         : "+v"(s[6]), "+v"(s[7]), "+v"(s[8]), "+v"(s[9]), "+v"(s[10]), "+v"(s[11])                \
-                         : "v"(x));                                                                                \
-        }                                                                                                          \
+#define FASTKV_MULTIPLY_LOADED(function, isa, vector, name)                                         \
+    __attribute__((target(isa))) void function(int n) {                                             \
+        vector x = {}, s[12] = {};                                                                  \
+        for (int i = 0; i < n; ++i) {                                                               \
+            asm volatile(FASTKV_SIX(name)                                                           \
+                         : "+v"(s[0]), "+v"(s[1]), "+v"(s[2]), "+v"(s[3]), "+v"(s[4]), "+v"(s[5])   \
+                         : "v"(x));                                                                 \
+            asm volatile(FASTKV_SIX(name)                                                           \
+                         : "+v"(s[6]), "+v"(s[7]), "+v"(s[8]), "+v"(s[9]), "+v"(s[10]), "+v"(s[11]) \
+                         : "v"(x));                                                                 \
+        }                                                                                           \
     }
 FASTKV_MULTIPLY_LOADED(multiply_loaded_256, "avx2,fma", __m256, "vfmadd231ps")
 FASTKV_MULTIPLY_LOADED(multiply_loaded_512, "avx512f", __m512, "vfmadd231ps")
 FASTKV_MULTIPLY_LOADED(multiply_loaded_halves, "avx512f", __m512, "vfmadd231ph")
 FASTKV_MULTIPLY_LOADED(multiply_loaded_bytes, "avx512f", __m512i, "vpdpbusd")
 #undef FASTKV_MULTIPLY_LOADED
+#undef FASTKV_SIX
 
 /// Operations per second of the fastest multiply-adds without any loads that kernels use for `type`; 0 if none.
 double vector_flops(GemmType type, int nth) {
@@ -228,13 +229,13 @@ double vector_flops(GemmType type, int nth) {
     void (*multiply)(int) = nullptr;
     int lanes = 0;
     if (type == GemmType::int8) {
-        if (int8::available()) std::tie(multiply, lanes) = std::pair(multiply_loaded_bytes, 64);
+        if (int8::available()) multiply = multiply_loaded_bytes, lanes = 64;
     } else if (type == GemmType::bf16 && half::available()) {
-        std::tie(multiply, lanes) = std::pair(multiply_loaded_halves, 32);
+        multiply = multiply_loaded_halves, lanes = 32;
     } else if (is_512) {
-        std::tie(multiply, lanes) = std::pair(multiply_loaded_512, 16);
+        multiply = multiply_loaded_512, lanes = 16;
     } else if (__builtin_cpu_supports("fma")) {
-        std::tie(multiply, lanes) = std::pair(multiply_loaded_256, 8);
+        multiply = multiply_loaded_256, lanes = 8;
     }
     return multiply ? nth * n * 12 * 2.0 * lanes / seconds([&] { crew(nth).run([&](int) { multiply(n); }); }, 40) : 0;
 }

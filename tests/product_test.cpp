@@ -66,15 +66,12 @@ class Operands {
     void check(const Way& way, bool accumulate, double rounding) {
         constexpr float before = 3.0F, untouched = -12345.0F;
         shape_.accumulate = accumulate;
-        std::vector<uint32_t> packed(b_.size() / 2);
-        panels::pack_operand(shape_.n, shape_.k, order_, b_.data(),
-                             size_t(order_ == OperandOrder::transposed ? shape_.k : shape_.n), packed.data());
         std::vector<float> c(size_t(shape_.m) * shape_.c_stride, untouched);
         for (int row = 0; row < shape_.m; ++row) {
             for (int col = 0; accumulate && col < shape_.n; ++col)
                 c[size_t(row) * shape_.c_stride + size_t(col)] = before;
         }
-        way.multiply(shape_, a_.data(), packed.data(), c.data(), {});
+        way.multiply(shape_, a_.data(), packed().data(), c.data(), {});
         for (int row = 0; row < shape_.m; ++row) {
             for (int col = 0; col < int(shape_.c_stride); ++col) {
                 const float found = c[size_t(row) * shape_.c_stride + size_t(col)];
@@ -93,7 +90,23 @@ class Operands {
         }
     }
 
+    /// [m][n]
+    std::vector<float> product(const Way& way) const {
+        ProductShape shape = shape_;
+        shape.c_stride = size_t(shape_.n);
+        std::vector<float> c(size_t(shape.m) * shape.c_stride);
+        way.multiply(shape, a_.data(), packed().data(), c.data(), {});
+        return c;
+    }
+
   private:
+    std::vector<uint32_t> packed() const {
+        std::vector<uint32_t> words(b_.size() / 2);
+        panels::pack_operand(shape_.n, shape_.k, order_, b_.data(),
+                             size_t(order_ == OperandOrder::transposed ? shape_.k : shape_.n), words.data());
+        return words;
+    }
+
     ProductShape shape_;
     OperandOrder order_;
     std::vector<uint16_t> a_, b_;
@@ -139,6 +152,19 @@ TEST_P(Product, DoesNotOverflow) {
         for (int i = 0; i < 192; ++i) operands.b(col, i) = bf16_bits(std::ldexp(1.99F, 20));
     }
     operands.check(GetParam(), false, GetParam().worst_rounding);
+}
+
+TEST_P(Product, ShowsWhatIsNotFinite) {
+    for (const float value : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+        Operands operands(16, 64, 64, OperandOrder::transposed, 1);
+        operands.a(3, 5) = bf16_bits(value);
+        const std::vector<float> c = operands.product(GetParam());
+        for (int row = 0; row < 16; ++row) {
+            for (int col = 0; col < 64; ++col) {
+                ASSERT_EQ(std::isfinite(c[size_t(row * 64 + col)]), row != 3) << "row " << row << " column " << col;
+            }
+        }
+    }
 }
 
 TEST_P(Product, OfZerosIsZero) {

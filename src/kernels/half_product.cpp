@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/panels.h"
@@ -28,24 +29,27 @@ using panels::panel_cols;
 /// is 2^17 or 2^18 times smaller still has all of bf16's bits.
 constexpr int row_exponent = 3;
 constexpr int panel_exponent = 4;
+static_assert(panels::max_depth << (row_exponent + 1 + panel_exponent + 1) < 65504);
 
 /// Rows of C that stay in registers, by all columns of a panel.
 constexpr int block_rows = 8;
 static_assert(product_m_step % block_rows == 0);
 
 /// bf16 as float16: of eight bits of exponent the lower five are left once `offset` is subtracted, which is the same as
-/// a division by a power of two.
+/// a division by a power of two; `inverse` takes values back to where they were.
 struct Halving {
     int offset = 0;
+    float inverse = 1;
 
-    /// Such that values of magnitude `largest`, bf16 without its sign, get the exponent.
+    /// Such that values of magnitude `largest`, bf16 without its sign, get the exponent. With an infinity or a NaN
+    /// among them nothing that they are multiplied into is a number.
     static Halving of(uint32_t largest, int exponent) {
-        return {std::max(0, static_cast<int>(largest >> 7) - half_bias - exponent)};
+        constexpr int half_bias = 15, not_finite = 255;
+        const int own = static_cast<int>(largest >> 7);
+        const int offset = std::max(0, own - half_bias - exponent);
+        const auto power = std::bit_cast<float>(static_cast<uint32_t>(offset + half_bias) << 23);
+        return {offset, own == not_finite ? std::numeric_limits<float>::quiet_NaN() : power};
     }
-    /// What takes values back to where they were.
-    float inverse() const { return std::bit_cast<float>(static_cast<uint32_t>(offset + half_bias) << 23); }
-
-    static constexpr int half_bias = 15;
 };
 
 /// Two bf16 in every word.
@@ -85,7 +89,7 @@ FASTKV_HALF float halve_columns(const uint32_t* pairs, int depth, uint16_t* targ
                                 _mm512_cvtepi32_epi16(_mm512_srli_epi32(both, 16)));
         }
     }
-    return halving.inverse();
+    return halving.inverse;
 }
 
 /// A row of k bf16.
@@ -167,7 +171,7 @@ class Kernel {
         scales_ = memory.scales.reserve_as<float>(m_);
         for (size_t r = 0; r < m_; ++r) {
             halvings_[r] = halving_of_row(a + r * a_stride_, shape.k);
-            scales_[r] = halvings_[r].inverse();
+            scales_[r] = halvings_[r].inverse;
         }
     }
 
