@@ -47,7 +47,9 @@ void Extension::extend_layer(int layer, ResidualStream& stream) {
     const KernelChoice kernels = choose_kernels(*weights.device, model_.params.compute);
     LayerCache& cache = caches_[size_t(layer)];
     LayerContext context{hp, weights, layer_linears(weights)};
-    if (kernels.packed_linear) expand_weights(context, *weights.device);
+    if (kernels.packed_linear && int(positions_.size()) >= min_rows_to_expand(kernels)) {
+        expand_weights(context, *weights.device);
+    }
 
     append_keys_values(context, stream, cache);
     Choice choice;
@@ -70,9 +72,8 @@ void Extension::extend_layer(int layer, ResidualStream& stream) {
     if (!choice.kept.empty()) cache = shortened(cache, choice);
 }
 
-/// Expands the matrices that enough rows will pass through.
+/// Expands the matrices of a turn of enough rows.
 void Extension::expand_weights(LayerContext& context, const Device& device) {
-    if (int(positions_.size()) < min_rows_to_expand(model_.params.compute)) return;
     LayerLinears& l = context.linears;
     Linear* linears[] = {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down};
     expanded_->expand(device, linears);

@@ -39,7 +39,7 @@ void Head::run_each(std::span<const float> rows, const LogitsCallback& take) con
     const KernelChoice choice = choose_kernels(device(), model_.params.compute);
     ExpandedWeights expanded(choice.gemm, allocator.get(), nullptr);
     Linear output = make_linear(device(), model_.weights.output);
-    if (choice.packed_linear && n_rows >= min_rows_to_expand(model_.params.compute)) {
+    if (choice.packed_linear && n_rows >= min_rows_to_expand(choice)) {
         Linear* linears[] = {&output};
         expanded.expand(device(), linears);
     }

@@ -19,12 +19,7 @@ KernelChoice choose_kernels(const Device& device, Compute compute) {
     return choice;
 }
 
-int min_rows_to_expand(Compute compute) {
-    using kernels::GemmType;
-    return kernels::min_rows_to_pack(compute == Compute::f32    ? GemmType::f32
-                                     : compute == Compute::int8 ? GemmType::int8
-                                                                : GemmType::bf16);
-}
+int min_rows_to_expand(const KernelChoice& choice) { return kernels::min_rows_to_pack(choice.linear); }
 
 int prefill_chunk_rows(const Device& device) {
     if (!device.is_cpu) return 2048;

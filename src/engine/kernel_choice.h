@@ -23,7 +23,7 @@ KernelChoice choose_kernels(const Device& device, Compute compute);
 
 /// Weights are expanded for a pass over at least this many rows; below, multiplying by the quantised weights is
 /// faster than expanding them first.
-int min_rows_to_expand(Compute compute);
+int min_rows_to_expand(const KernelChoice& choice);
 
 /// Rows of one chunk of a prefill: enough to keep every thread's products large, few enough for the caches.
 int prefill_chunk_rows(const Device& device);

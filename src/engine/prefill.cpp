@@ -113,7 +113,7 @@ int scoring_rows(const ScorePlan& plan, int n_rows) {
 /// Expands the matrices that enough rows will pass through.
 void Prefill::expand_weights(const LayerPlan& plan, int n_block_rows) {
     if (!choice_.packed_linear) return;
-    const int enough = min_rows_to_expand(setup_.model.params.compute);
+    const int enough = min_rows_to_expand(choice_);
     LayerLinears& l = context_->linears;
     std::vector<Linear*> linears;
     if (n_rows() >= enough) linears = {&l.k, &l.v};

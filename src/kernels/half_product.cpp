@@ -126,8 +126,8 @@ FASTKV_HALF inline void store_sums(__m512h sums, __m512 scale, bool accumulate, 
 }
 
 /// block_rows rows of C: A [rows][depth] words of two equal float16, B [depth][panel_cols].
-FASTKV_HALF void multiply_block(const uint32_t* a, const float* a_scales, const uint16_t* b, float b_scale, int depth,
-                                bool accumulate, float* c, size_t c_stride) {
+FASTKV_HALF void multiply_block(const uint32_t* a, const Halving* a_halvings, const uint16_t* b, float b_scale,
+                                int depth, bool accumulate, float* c, size_t c_stride) {
     __m512h left[block_rows], right[block_rows];
 #pragma GCC unroll block_rows
     for (int r = 0; r < block_rows; ++r) left[r] = right[r] = _mm512_setzero_ph();
@@ -142,7 +142,7 @@ FASTKV_HALF void multiply_block(const uint32_t* a, const float* a_scales, const 
     }
 #pragma GCC unroll block_rows
     for (int r = 0; r < block_rows; ++r) {
-        const __m512 scale = _mm512_set1_ps(a_scales[r] * b_scale);
+        const __m512 scale = _mm512_set1_ps(a_halvings[r].inverse * b_scale);
         float* row = c + static_cast<size_t>(r) * c_stride;
         store_sums(left[r], scale, accumulate, row);
         store_sums(right[r], scale, accumulate, row + 32);
@@ -153,7 +153,6 @@ FASTKV_HALF void multiply_block(const uint32_t* a, const float* a_scales, const 
 struct RowMemory {
     AlignedBuffer rows;      ///< [m][depth] words of two equal float16
     AlignedBuffer halvings;  ///< [m]
-    AlignedBuffer scales;    ///< [m]: what sums are multiplied by
 };
 
 /// See panels::multiply().
@@ -168,10 +167,8 @@ class Kernel {
         a_stride_ = shape.a_stride;
         rows_ = memory.rows.reserve_as<uint32_t>(m_ * panels::max_depth);
         halvings_ = memory.halvings.reserve_as<Halving>(m_);
-        scales_ = memory.scales.reserve_as<float>(m_);
         for (size_t r = 0; r < m_; ++r) {
             halvings_[r] = halving_of_row(a + r * a_stride_, shape.k);
-            scales_[r] = halvings_[r].inverse;
         }
     }
 
@@ -184,7 +181,7 @@ class Kernel {
     void load_columns(const uint32_t* panel, int depth) { column_scale_ = halve_columns(panel, depth, columns_); }
 
     void multiply(int row, int depth, bool accumulate, float* c, size_t c_stride) const {
-        multiply_block(rows_ + static_cast<size_t>(row) * static_cast<size_t>(depth), scales_ + row, columns_,
+        multiply_block(rows_ + static_cast<size_t>(row) * static_cast<size_t>(depth), halvings_ + row, columns_,
                        column_scale_, depth, accumulate, c, c_stride);
     }
 
@@ -194,7 +191,6 @@ class Kernel {
     size_t a_stride_ = 0;
     uint32_t* rows_ = nullptr;
     Halving* halvings_ = nullptr;
-    float* scales_ = nullptr;
     alignas(64) uint16_t columns_[panels::max_depth * panel_cols];  ///< [depth][panel_cols] float16
     float column_scale_ = 0;
 };

@@ -1,6 +1,7 @@
 // Products of bf16 by multiply-adds of float16 (AVX512-FP16), which are twice as fast as those of float32.
 #pragma once
 
+#include "kernels/panels.h"
 #include "kernels/product_shape.h"
 
 namespace fastkv::kernels::half {
@@ -17,6 +18,6 @@ void multiply(const ProductShape& shape, const void* a, const void* packed_b, fl
 /// How far sums of random numbers may be off, as a share of the sum of their magnitudes. Of 96 equal numbers, all of
 /// whose roundings go the same way, it is worst_rounding.
 constexpr double rounding = 0x1p-9;
-constexpr double worst_rounding = 96.0 / 2 * 0x1p-11;
+constexpr double worst_rounding = panels::max_depth / 2.0 * 0x1p-11;
 
 }  // namespace fastkv::kernels::half

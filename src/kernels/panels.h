@@ -24,7 +24,7 @@ void pack_operand(int n, int k, OperandOrder order, const void* source, size_t r
 /// Where the panels of a packed operand lie.
 struct PackedPanels {
     const std::byte* data;
-    int n, k;
+    int k;
 
     /// [depth / 2][panel_cols][2] bf16: columns from `col` on, values of k from `begin` on.
     const std::byte* at(int col, int begin) const {
@@ -67,7 +67,7 @@ class PanelFetch {
 template <class Kernel>
 void multiply(Kernel& kernel, const ProductShape& shape, const void* a, const void* packed_b, float* c,
               const FetchAhead& ahead) {
-    const PackedPanels packed{static_cast<const std::byte*>(packed_b), shape.n, shape.k};
+    const PackedPanels packed{static_cast<const std::byte*>(packed_b), shape.k};
     const int n_part = (shape.k + max_depth - 1) / max_depth;
     const int whole = round_up((shape.k + n_part - 1) / n_part, product_k_step);
     kernel.set_rows(shape, static_cast<const uint16_t*>(a));

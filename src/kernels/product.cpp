@@ -21,20 +21,22 @@ bool has_fast_bf16() {
 #endif
 }
 
-enum class Engine { none, amx, half, vectors, onednn };
+enum class Engine { amx, half, vectors, onednn };
 
+/// oneDNN, which throws where it is not there, if nothing else multiplies `type`.
 Engine engine_of(GemmType type) {
     if (type == GemmType::bf16 && amx::available()) return Engine::amx;
     if (onednn::available(type) && (type != GemmType::bf16 || has_fast_bf16())) return Engine::onednn;
     if (type == GemmType::bf16 && half::available()) return Engine::half;
     if (type == GemmType::bf16 && vectors::available()) return Engine::vectors;
-    return onednn::available(type) ? Engine::onednn : Engine::none;
+    return Engine::onednn;
 }
 
 }  // namespace
 
 bool gemm_available(GemmType type) {
-    return type == GemmType::int8 ? int8::available() : engine_of(type) != Engine::none;
+    if (type == GemmType::int8) return int8::available();
+    return engine_of(type) != Engine::onednn || onednn::available(type);
 }
 
 double gemm_rounding(GemmType type) { return engine_of(type) == Engine::half ? half::rounding : 2e-6; }
@@ -101,25 +103,19 @@ ProductScope::ProductScope() {
 }
 ProductScope::~ProductScope() { --open_scopes; }
 
-namespace {
-
-bool by_onednn(GemmType type) {
-    const Engine engine = engine_of(type);
-    return engine == Engine::onednn || engine == Engine::none;  // which throws
-}
-
-}  // namespace
-
 size_t packed_operand_bytes(GemmType type, int n, int k) {
-    if (by_onednn(type)) return onednn::packed_operand_bytes(type, n, k);
+    if (engine_of(type) == Engine::onednn) return onednn::packed_operand_bytes(type, n, k);
     return static_cast<size_t>(n) * static_cast<size_t>(k) * gemm_type_size(type);
 }
 
 void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* source, size_t row_stride,
                   void* packed) {
-    if (by_onednn(type)) return onednn::pack_operand(type, n, k, order, source, row_stride, packed);
-    if (engine_of(type) == Engine::amx) return amx::pack_operand(n, k, order, source, row_stride, packed);
-    panels::pack_operand(n, k, order, source, row_stride, packed);
+    switch (engine_of(type)) {
+        case Engine::amx: return amx::pack_operand(n, k, order, source, row_stride, packed);
+        case Engine::half:
+        case Engine::vectors: return panels::pack_operand(n, k, order, source, row_stride, packed);
+        case Engine::onednn: return onednn::pack_operand(type, n, k, order, source, row_stride, packed);
+    }
 }
 
 void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead) {
@@ -127,7 +123,7 @@ void multiply(const ProductShape& shape, const void* a, const void* packed_b, fl
         case Engine::amx: return amx::multiply(shape, a, packed_b, c, ahead);
         case Engine::half: return half::multiply(shape, a, packed_b, c, ahead);
         case Engine::vectors: return vectors::multiply(shape, a, packed_b, c, ahead);
-        default: return onednn::multiply(shape, a, packed_b, c);
+        case Engine::onednn: return onednn::multiply(shape, a, packed_b, c);
     }
 }
 
