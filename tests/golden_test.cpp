@@ -146,9 +146,18 @@ void compare_selection(const json& golden, const Session& session, double min_ov
     ::testing::Test::RecordProperty("overlap", std::to_string(overlap.share()));
 }
 
-/// Whether GemFilter's second pass reads exactly the recorded tokens.
-bool reads_the_recorded(const json& chosen, const Session& session) {
-    return chosen.at("index").get<std::vector<int>>() == session.layers()[chosen.at("layer").get<size_t>()].propagated;
+/// Whether the layers whose input a method chose anew read exactly the recorded tokens: those of GemFilter's second
+/// pass, the last of PyramidInfer's. Scores that are as good as equal can make it another one of a hundred.
+bool reads_the_recorded(const json& golden, const Session& session) {
+    const auto layers = session.layers();
+    if (golden.contains("gemfilter")) {
+        const json& chosen = golden.at("gemfilter");
+        return chosen.at("index").get<std::vector<int>>() == layers[chosen.at("layer").get<size_t>()].propagated;
+    }
+    if (golden.at("method") != "pyramidinfer") return true;
+    const size_t last = layers.size() - 1;
+    const json& kept = golden.at("selection").at(std::to_string(last)).at("kept");
+    return kept.at(0).get<std::vector<int>>() == layers[last].kept_by(0);
 }
 
 void compare_logits(const json& golden, std::span<const float> logits, double tolerance) {
@@ -253,8 +262,9 @@ void follow(const std::string& name, Compute compute, const Tolerance& tolerance
     Session session(model_with(compute), method_params(golden), {.n_predict = 64});
     session.prefill(prompt);
     compare_selection(golden, session, tolerance.overlap);
-    // One other token of GemFilter's choice, and its second pass reads another prompt.
-    const bool same_prompt = !golden.contains("gemfilter") || reads_the_recorded(golden.at("gemfilter"), session);
+    // One other token, and those layers read another prompt. In float32, with two of PyramidInfer's exchanged that lie
+    // 2 % apart (less than bf16 tells apart there; r 0.35, pg600, layer 12), the logits move by up to 1.5.
+    const bool same_prompt = reads_the_recorded(golden, session);
     compare_logits(golden, session.logits(), same_prompt ? tolerance.logit : 2 * tolerance.logit);
     // nine tenths: two of the 16 neighbours of a block may be others
     compare_answer(golden, session, tolerance.margin, 0.9);
