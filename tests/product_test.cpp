@@ -34,12 +34,15 @@ float bf16_value(uint16_t bits) {
 struct Way {
     std::string name;
     bool (*available)();
-    void (*multiply)(const ProductShape&, const void*, const void*, float*, const FetchAhead&);
+    void (*ready_rows)(int m, int k, uint16_t* rows, size_t stride, Magnitude, float* scales);
+    void (*multiply)(const ProductShape&, const ReadyRows&, const void*, float*, const FetchAhead&);
     double rounding, worst_rounding;
 };
 
-const Way by_vectors{"Vectors", vectors::available, vectors::multiply, 2e-6, 2e-5};
-const Way by_halves{"Halves", half::available, half::multiply, half::rounding, half::worst_rounding};
+void as_they_are(int, int, uint16_t*, size_t, Magnitude, float*) {}
+
+const Way by_vectors{"Vectors", vectors::available, as_they_are, vectors::multiply, 2e-6, 2e-5};
+const Way by_halves{"Halves", half::available, half::ready_rows, half::multiply, half::rounding, half::worst_rounding};
 
 /// A [m][k] times B [k][n], C [m][n] with gaps between the rows.
 class Operands {
@@ -60,6 +63,12 @@ class Operands {
                                                   : b_[size_t(i) * size_t(shape_.n) + size_t(col)];
     }
 
+    /// Probabilities in place of A's values: 2^-x, as a softmax leaves them.
+    void make_probabilities() {
+        for (uint16_t& value : a_) value = bf16_bits(std::exp2(-8 * std::abs(bf16_value(value))));
+        magnitude_ = Magnitude::up_to_one;
+    }
+
     /// Multiplies, over C of all `before` if that is added to, and compares.
     void check(const Way& way, bool accumulate) { check(way, accumulate, way.rounding); }
 
@@ -71,7 +80,7 @@ class Operands {
             for (int col = 0; accumulate && col < shape_.n; ++col)
                 c[size_t(row) * shape_.c_stride + size_t(col)] = before;
         }
-        way.multiply(shape_, a_.data(), packed().data(), c.data(), {});
+        multiply(way, shape_, c);
         for (int row = 0; row < shape_.m; ++row) {
             for (int col = 0; col < int(shape_.c_stride); ++col) {
                 const float found = c[size_t(row) * shape_.c_stride + size_t(col)];
@@ -95,11 +104,18 @@ class Operands {
         ProductShape shape = shape_;
         shape.c_stride = size_t(shape_.n);
         std::vector<float> c(size_t(shape.m) * shape.c_stride);
-        way.multiply(shape, a_.data(), packed().data(), c.data(), {});
+        multiply(way, shape, c);
         return c;
     }
 
   private:
+    void multiply(const Way& way, const ProductShape& shape, std::vector<float>& c) const {
+        std::vector<uint16_t> rows = a_;
+        std::vector<float> scales(size_t(shape.m));
+        way.ready_rows(shape.m, shape.k, rows.data(), shape.a_stride, magnitude_, scales.data());
+        way.multiply(shape, {rows.data(), scales.data()}, packed().data(), c.data(), {});
+    }
+
     std::vector<uint32_t> packed() const {
         std::vector<uint32_t> words(b_.size() / 2);
         panels::pack_operand(shape_.n, shape_.k, order_, b_.data(),
@@ -109,6 +125,7 @@ class Operands {
 
     ProductShape shape_;
     OperandOrder order_;
+    Magnitude magnitude_ = Magnitude::any;
     std::vector<uint16_t> a_, b_;
 };
 
@@ -141,6 +158,12 @@ TEST_P(Product, KeepsSmallValuesBesideLargeOnes) {
     }
     for (int col = 0; col < 64; ++col) operands.b(col, 17) = 0;  // what the largest value adds cannot hide the others
     operands.check(GetParam(), false);
+}
+
+TEST_P(Product, OfProbabilities) {
+    Operands operands(32, 64, 256, OperandOrder::straight, 1);
+    operands.make_probabilities();
+    operands.check(GetParam(), true);
 }
 
 TEST_P(Product, DoesNotOverflow) {

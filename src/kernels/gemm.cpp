@@ -159,8 +159,8 @@ struct RowBlock {
     int k;        ///< values of a row
     int k_chunk;  ///< of int8: values that share a scale
     size_t stride;
-    float* scales = nullptr;  ///< of int8: [padded][n_chunk]
-    size_t n_chunk = 0;
+    float* scales = nullptr;  ///< [padded][n_scale], of int8 or where products ask for any
+    size_t n_scale = 1;
     float* beside = nullptr;  ///< room for other numbers
 
     /// Rows that are multiplied by `w`.
@@ -171,16 +171,16 @@ struct RowBlock {
           k(w.k),
           k_chunk(w.k_chunk),
           stride(static_cast<size_t>(w.k_padded + product_sizes(type).row_gap)),
-          n_chunk(static_cast<size_t>(w.n_chunk)) {
+          n_scale(type == GemmType::int8 ? static_cast<size_t>(w.n_chunk) : 1) {
         // both whole cache lines, as `padded` is a multiple of 16
         const size_t bytes = static_cast<size_t>(padded) * stride * gemm_type_size(type);
-        const size_t n_scale = type == GemmType::int8 ? static_cast<size_t>(padded) * n_chunk : 0;
-        memory.reserve(bytes + (n_scale + n_beside) * sizeof(float));
+        const size_t all_scales = static_cast<size_t>(padded) * n_scale;
+        memory.reserve(bytes + (all_scales + n_beside) * sizeof(float));
         data = memory.data();
         scales = reinterpret_cast<float*>(data + bytes);
-        beside = scales + n_scale;
+        beside = scales + all_scales;
         std::memset(row(n), 0, static_cast<size_t>(padded - n) * stride * gemm_type_size(type));
-        std::fill(scales, scales + n_scale, 0.0F);
+        std::fill(scales, beside, 0.0F);
     }
     /// Up to `count` of its rows; `first` is a whole step of a product.
     RowBlock strip(int first, int count) const {
@@ -192,7 +192,7 @@ struct RowBlock {
         return part;
     }
     std::byte* row(int i) const { return data + static_cast<size_t>(i) * stride * gemm_type_size(type); }
-    float* row_scales(int i) const { return scales + static_cast<size_t>(i) * n_chunk; }
+    float* row_scales(int i) const { return scales + static_cast<size_t>(i) * n_scale; }
     const std::byte* at(int column) const { return data + static_cast<size_t>(column) * gemm_type_size(type); }
 
     /// Rows [first, first + n) of x, normalised and rounded.
@@ -211,6 +211,13 @@ struct RowBlock {
                 convert_row(source, k, 1.0F, converted, target, k_padded);
             }
             if (rounds) int8::quantize_row(exact, k_padded, k_chunk, reinterpret_cast<int8_t*>(row(i)), row_scales(i));
+        }
+        make_ready();
+    }
+    /// To be called once, when all of its rows are there.
+    void make_ready() const {
+        if (type != GemmType::int8) {
+            ready_rows(type, padded, round_up(k, product_k_step), data, stride, Magnitude::any, scales);
         }
     }
 };
@@ -236,11 +243,11 @@ void multiply_chunk(const PackedWeights::Impl& w, int slab, int chunk, const Row
                              result.far};
     const std::byte* rows = x.at(w.chunk_begin(chunk));
     if (w.type == GemmType::int8) {
-        const int8::Scales scales{x.scales + chunk, x.n_chunk, w.slab_scales(slab, chunk)};
+        const int8::Scales scales{x.scales + chunk, x.n_scale, w.slab_scales(slab, chunk)};
         int8::multiply(shape, scales, reinterpret_cast<const int8_t*>(rows),
                        reinterpret_cast<const int8_t*>(w.operand(slab, chunk)), result.c, ahead);
     } else {
-        multiply(shape, rows, w.operand(slab, chunk), result.c, ahead);
+        multiply(shape, {rows, x.scales}, w.operand(slab, chunk), result.c, ahead);
     }
 }
 
@@ -419,6 +426,7 @@ void compute_hidden(const LayerEnd& layer, const RowBlock& x, const RowBlock& hi
             gate_strip(layer, slab, gate, up, stride, hidden.strip(first, strip_rows));
         }
     }
+    hidden.make_ready();
 }
 
 /// y += x·Wᵀ for a block of rows; `next` is multiplied afterwards.

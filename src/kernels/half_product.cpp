@@ -25,15 +25,14 @@ namespace {
 
 using panels::panel_cols;
 
-/// The largest of a row of A lies in [8, 16), that of a panel of B in [16, 32): 96 products stay below 65,504, and what
-/// is 2^17 or 2^18 times smaller still has all of bf16's bits.
-constexpr int row_exponent = 3;
-constexpr int panel_exponent = 4;
-static_assert(panels::max_depth << (row_exponent + 1 + panel_exponent + 1) < 65504);
+/// Values of k of a panel: as float16 it fills half of a first-level cache of 48 KiB.
+constexpr int panel_depth = 192;
 
-/// Rows of C that stay in registers, by all columns of a panel.
-constexpr int block_rows = 8;
-static_assert(product_m_step % block_rows == 0);
+/// The largest of a row of A lies in [4, 8), that of a panel of B in [16, 32): the products of a panel stay below
+/// 65,504, and what is 2^16 or 2^18 times smaller still has all of bf16's bits.
+constexpr int row_exponent = 2;
+constexpr int panel_exponent = 4;
+static_assert(panel_depth << (row_exponent + 1 + panel_exponent + 1) < 65504);
 
 /// bf16 as float16: of eight bits of exponent the lower five are left once `offset` is subtracted, which is the same as
 /// a division by a power of two; `inverse` takes values back to where they were.
@@ -55,143 +54,89 @@ struct Halving {
 /// Two bf16 in every word.
 FASTKV_HALF inline __m512i magnitudes(__m512i pairs) { return _mm512_and_si512(pairs, _mm512_set1_epi32(0x7FFF7FFF)); }
 
-/// 32 bf16 as float16, what is too small as zero.
-FASTKV_HALF inline __m512i halve(__m512i values, __m512i offset) {
-    const __m512i shifted = _mm512_slli_epi16(_mm512_subs_epu16(magnitudes(values), offset), 3);
+/// The largest magnitude of n bf16, a multiple of 32.
+FASTKV_HALF uint32_t largest_of(const uint16_t* values, int n) {
+    __m512i largest = _mm512_setzero_si512();
+    for (int i = 0; i < n; i += 32) largest = _mm512_max_epu16(largest, magnitudes(_mm512_loadu_si512(values + i)));
+    const __m512i lower = _mm512_and_si512(largest, _mm512_set1_epi32(0xFFFF));
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(lower, _mm512_srli_epi32(largest, 16)));
+}
+
+/// n bf16, a multiple of 32, as float16, what is too small as zero. `target` may be `values`.
+FASTKV_HALF void halve(const uint16_t* values, int n, Halving halving, uint16_t* target) {
+    const __m512i offset = _mm512_set1_epi16(static_cast<int16_t>(halving.offset << 7));
     const __m512i sign = _mm512_set1_epi32(static_cast<int>(0x80008000U));
-    return _mm512_ternarylogic_epi32(sign, values, shifted, 0xEA);  // sign & values | shifted
-}
-
-FASTKV_HALF inline __m512i offset_of(Halving halving) {
-    return _mm512_set1_epi16(static_cast<int16_t>(halving.offset << 7));
-}
-
-/// The largest of 32 magnitudes.
-FASTKV_HALF inline uint32_t largest_of(__m512i magnitudes) {
-    const __m512i lower = _mm512_and_si512(magnitudes, _mm512_set1_epi32(0xFFFF));
-    return _mm512_reduce_max_epu32(_mm512_max_epu32(lower, _mm512_srli_epi32(magnitudes, 16)));
-}
-
-/// A panel, [depth / 2][panel_cols][2] bf16, as float16 [depth][panel_cols]. Returns what they are to be
-/// multiplied by.
-FASTKV_HALF float halve_columns(const uint32_t* pairs, int depth, uint16_t* target) {
-    __m512i largest = _mm512_setzero_si512();
-    for (int i = 0; i < depth / 2 * panel_cols; i += 16) {
-        largest = _mm512_max_epu16(largest, magnitudes(_mm512_loadu_si512(pairs + i)));
-    }
-    const Halving halving = Halving::of(largest_of(largest), panel_exponent);
-    const __m512i offset = offset_of(halving);
-    for (int k = 0; k < depth; k += 2, pairs += panel_cols, target += 2 * panel_cols) {
-        for (int col = 0; col < panel_cols; col += 16) {
-            const __m512i both = halve(_mm512_loadu_si512(pairs + col), offset);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(target + col), _mm512_cvtepi32_epi16(both));
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(target + panel_cols + col),
-                                _mm512_cvtepi32_epi16(_mm512_srli_epi32(both, 16)));
-        }
-    }
-    return halving.inverse;
-}
-
-/// A row of k bf16.
-FASTKV_HALF Halving halving_of_row(const uint16_t* row, int k) {
-    __m512i largest = _mm512_setzero_si512();
-    for (int i = 0; i < k; i += 32) largest = _mm512_max_epu16(largest, magnitudes(_mm512_loadu_si512(row + i)));
-    return Halving::of(largest_of(largest), row_exponent);
-}
-
-/// A row of bf16 as float16, each value twice in a word, which loads can then give to a whole vector.
-FASTKV_HALF void halve_row(const uint16_t* source, int depth, Halving halving, uint32_t* target) {
-    alignas(64) static constexpr uint16_t twice[64] = {0,  0,  1,  1,  2,  2,  3,  3,  4,  4,  5,  5,  6,  6,  7,  7,
-                                                       8,  8,  9,  9,  10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15,
-                                                       16, 16, 17, 17, 18, 18, 19, 19, 20, 20, 21, 21, 22, 22, 23, 23,
-                                                       24, 24, 25, 25, 26, 26, 27, 27, 28, 28, 29, 29, 30, 30, 31, 31};
-    const __m512i lower = _mm512_load_si512(twice), upper = _mm512_load_si512(twice + 32);
-    const __m512i offset = offset_of(halving);
-    for (int k = 0; k < depth; k += 32) {
-        const __m512i values = halve(_mm512_loadu_si512(source + k), offset);
-        _mm512_storeu_si512(target + k, _mm512_permutexvar_epi16(lower, values));
-        _mm512_storeu_si512(target + k + 16, _mm512_permutexvar_epi16(upper, values));
+    for (int i = 0; i < n; i += 32) {
+        const __m512i bits = _mm512_loadu_si512(values + i);
+        const __m512i shifted = _mm512_slli_epi16(_mm512_subs_epu16(magnitudes(bits), offset), 3);
+        _mm512_storeu_si512(target + i, _mm512_ternarylogic_epi32(sign, bits, shifted, 0xEA));  // sign & bits | shifted
     }
 }
 
-/// 32 sums of a row, times their scale, (added) to C.
+/// Sums that stay in registers: rows of C by vectors of 16 columns, a sum for either value of a pair.
+constexpr int sum_rows = 4;
+constexpr int sum_vectors = panel_cols / 16;
+static_assert(product_m_step % sum_rows == 0);
+
+/// 16 columns of a row: both sums, times their scale, (added) to C.
 FASTKV_HALF inline void store_sums(__m512h sums, __m512 scale, bool accumulate, float* c) {
-    const __m512i bits = _mm512_castph_si512(sums);
-    const __m512 left = _mm512_cvtxph_ps(_mm256_castsi256_ph(_mm512_castsi512_si256(bits)));
-    const __m512 right = _mm512_cvtxph_ps(_mm256_castsi256_ph(_mm512_extracti64x4_epi64(bits, 1)));
-    const __m512 before_left = accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps();
-    const __m512 before_right = accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps();
-    _mm512_storeu_ps(c, _mm512_fmadd_ps(left, scale, before_left));
-    _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(right, scale, before_right));
+    const __m512h swapped = _mm512_castsi512_ph(_mm512_rol_epi32(_mm512_castph_si512(sums), 16));
+    const __m256i halves = _mm512_cvtepi32_epi16(_mm512_castph_si512(_mm512_add_ph(sums, swapped)));
+    const __m512 before = accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps();
+    _mm512_storeu_ps(c, _mm512_fmadd_ps(_mm512_cvtph_ps(halves), scale, before));
 }
 
-/// block_rows rows of C: A [rows][depth] words of two equal float16, B [depth][panel_cols].
-FASTKV_HALF void multiply_block(const uint32_t* a, const Halving* a_halvings, const uint16_t* b, float b_scale,
-                                int depth, bool accumulate, float* c, size_t c_stride) {
-    __m512h left[block_rows], right[block_rows];
-#pragma GCC unroll block_rows
-    for (int r = 0; r < block_rows; ++r) left[r] = right[r] = _mm512_setzero_ph();
-    for (int k = 0; k < depth; ++k, b += panel_cols) {
-        const __m512h b_left = _mm512_loadu_ph(b), b_right = _mm512_loadu_ph(b + 32);
-#pragma GCC unroll block_rows
-        for (int r = 0; r < block_rows; ++r) {
-            const __m512h value = _mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int>(a[r * depth + k])));
-            left[r] = _mm512_fmadd_ph(value, b_left, left[r]);
-            right[r] = _mm512_fmadd_ph(value, b_right, right[r]);
+/// sum_rows rows of C by the columns of a panel: A float16, rows `a_stride` apart, B [depth / 2][panel_cols][2].
+FASTKV_HALF void add_products(const uint16_t* a, size_t a_stride, const float* a_scales, const uint16_t* b,
+                              float b_scale, int depth, bool accumulate, float* c, size_t c_stride) {
+    __m512h sum[sum_rows][sum_vectors];
+#pragma GCC unroll 4
+    for (int r = 0; r < sum_rows; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < sum_vectors; ++v) sum[r][v] = _mm512_setzero_ph();
+    }
+    for (int k = 0; k < depth; k += 2, b += 2 * panel_cols) {
+        __m512h columns[sum_vectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < sum_vectors; ++v) columns[v] = _mm512_loadu_ph(b + 32 * v);
+#pragma GCC unroll 4
+        for (size_t r = 0; r < sum_rows; ++r) {
+            const __m512h pair = _mm512_castsi512_ph(_mm512_broadcastd_epi32(_mm_loadu_si32(a + r * a_stride + k)));
+#pragma GCC unroll 4
+            for (int v = 0; v < sum_vectors; ++v) sum[r][v] = _mm512_fmadd_ph(pair, columns[v], sum[r][v]);
         }
     }
-#pragma GCC unroll block_rows
-    for (int r = 0; r < block_rows; ++r) {
-        const __m512 scale = _mm512_set1_ps(a_halvings[r].inverse * b_scale);
-        float* row = c + static_cast<size_t>(r) * c_stride;
-        store_sums(left[r], scale, accumulate, row);
-        store_sums(right[r], scale, accumulate, row + 32);
+#pragma GCC unroll 4
+    for (size_t r = 0; r < sum_rows; ++r) {
+        const __m512 scale = _mm512_set1_ps(a_scales[r] * b_scale);
+#pragma GCC unroll 4
+        for (int v = 0; v < sum_vectors; ++v) store_sums(sum[r][v], scale, accumulate, c + r * c_stride + 16 * v);
     }
 }
-
-/// What a thread keeps of the rows of a product.
-struct RowMemory {
-    AlignedBuffer rows;      ///< [m][depth] words of two equal float16
-    AlignedBuffer halvings;  ///< [m]
-};
 
 /// See panels::multiply().
 class Kernel {
   public:
-    static constexpr int block_rows = half::block_rows;
+    static constexpr int max_depth = panel_depth;
+    static constexpr int block_rows = sum_rows;
 
-    void set_rows(const ProductShape& shape, const uint16_t* a) {
-        static thread_local RowMemory memory;
-        m_ = static_cast<size_t>(shape.m);
-        a_ = a;
-        a_stride_ = shape.a_stride;
-        rows_ = memory.rows.reserve_as<uint32_t>(m_ * panels::max_depth);
-        halvings_ = memory.halvings.reserve_as<Halving>(m_);
-        for (size_t r = 0; r < m_; ++r) {
-            halvings_[r] = halving_of_row(a + r * a_stride_, shape.k);
-        }
+    void load_rows(const panels::Rows& rows, int) { rows_ = rows; }
+
+    void load_columns(const uint16_t* panel, int depth) {
+        const int n = depth * panel_cols;
+        const Halving halving = Halving::of(largest_of(panel, n), panel_exponent);
+        halve(panel, n, halving, columns_);
+        column_scale_ = halving.inverse;
     }
-
-    void load_rows(int begin, int depth) {
-        for (size_t r = 0; r < m_; ++r) {
-            halve_row(a_ + r * a_stride_ + begin, depth, halvings_[r], rows_ + r * static_cast<size_t>(depth));
-        }
-    }
-
-    void load_columns(const uint32_t* panel, int depth) { column_scale_ = halve_columns(panel, depth, columns_); }
 
     void multiply(int row, int depth, bool accumulate, float* c, size_t c_stride) const {
-        multiply_block(rows_ + static_cast<size_t>(row) * static_cast<size_t>(depth), halvings_ + row, columns_,
-                       column_scale_, depth, accumulate, c, c_stride);
+        add_products(rows_.values + static_cast<size_t>(row) * rows_.stride, rows_.stride, rows_.scales + row, columns_,
+                     column_scale_, depth, accumulate, c, c_stride);
     }
 
   private:
-    size_t m_ = 0;
-    const uint16_t* a_ = nullptr;
-    size_t a_stride_ = 0;
-    uint32_t* rows_ = nullptr;
-    Halving* halvings_ = nullptr;
-    alignas(64) uint16_t columns_[panels::max_depth * panel_cols];  ///< [depth][panel_cols] float16
+    panels::Rows rows_;
+    alignas(64) uint16_t columns_[panel_depth * panel_cols];  ///< [depth / 2][panel_cols][2] float16
     float column_scale_ = 0;
 };
 
@@ -202,7 +147,17 @@ bool available() {
     return yes;
 }
 
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, const FetchAhead& ahead) {
+void ready_rows(int m, int k, uint16_t* rows, size_t stride, Magnitude magnitude, float* scales) {
+    constexpr uint32_t one = 0x3F80;
+    for (int r = 0; r < m; ++r, rows += stride) {
+        const uint32_t largest = magnitude == Magnitude::up_to_one ? one : largest_of(rows, k);
+        const Halving halving = Halving::of(largest, row_exponent);
+        halve(rows, k, halving, rows);
+        scales[r] = halving.inverse;
+    }
+}
+
+void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, const FetchAhead& ahead) {
     Kernel kernel;
     panels::multiply(kernel, shape, a, packed_b, c, ahead);
 }
@@ -214,7 +169,8 @@ void multiply(const ProductShape& shape, const void* a, const void* packed_b, fl
 namespace fastkv::kernels::half {
 
 bool available() { return false; }
-void multiply(const ProductShape&, const void*, const void*, float*, const FetchAhead&) {}
+void ready_rows(int, int, uint16_t*, size_t, Magnitude, float*) {}
+void multiply(const ProductShape&, const ReadyRows&, const void*, float*, const FetchAhead&) {}
 
 }  // namespace fastkv::kernels::half
 

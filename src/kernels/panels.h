@@ -14,9 +14,6 @@ namespace fastkv::kernels::panels {
 /// Columns of a panel.
 constexpr int panel_cols = product_n_step;
 
-/// Values of k of a panel at most: as float32 it fills half of a first-level cache of 48 KiB.
-constexpr int max_depth = 96;
-
 /// As the function of product.h, for bf16. Packed operands lie in pairs of k: [n / 64][k / 2][64 columns][2]: units of
 /// 64 columns, or of any 32 values of k for 64 columns, may be strung together or cut off.
 void pack_operand(int n, int k, OperandOrder order, const void* source, size_t row_stride, void* packed);
@@ -56,26 +53,33 @@ class PanelFetch {
     int per_block_;
 };
 
+/// Some values of k of the rows of a product, ready for it: [n][depth], `stride` values apart.
+struct Rows {
+    const uint16_t* values = nullptr;
+    size_t stride = 0;
+    int n = 0;
+    const float* scales = nullptr;  ///< [n]
+};
+
 /// C (+)= A·B by `kernel`, one for every product, which has
+///   max_depth                                           values of k of a panel at most
 ///   block_rows                                          rows of C that it computes together
-///   set_rows(shape, a)                                  said once
-///   load_rows(begin, depth)                             makes values [begin, begin + depth) of all rows fit
+///   load_rows(rows, depth)                              some values of k of all rows
 ///   load_columns(panel, depth)                          a panel's
 ///   multiply(row, depth, accumulate, c, c_stride)       adds their products for a block of rows: C
 ///   [block_rows][panel_cols]
 /// `ahead` is multiplied afterwards.
 template <class Kernel>
-void multiply(Kernel& kernel, const ProductShape& shape, const void* a, const void* packed_b, float* c,
+void multiply(Kernel& kernel, const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c,
               const FetchAhead& ahead) {
     const PackedPanels packed{static_cast<const std::byte*>(packed_b), shape.k};
-    const int n_part = (shape.k + max_depth - 1) / max_depth;
+    const int n_part = (shape.k + Kernel::max_depth - 1) / Kernel::max_depth;
     const int whole = round_up((shape.k + n_part - 1) / n_part, product_k_step);
-    kernel.set_rows(shape, static_cast<const uint16_t*>(a));
     for (int begin = 0; begin < shape.k; begin += whole) {
         const int depth = std::min(whole, shape.k - begin);
-        kernel.load_rows(begin, depth);
+        kernel.load_rows({static_cast<const uint16_t*>(a.values) + begin, shape.a_stride, shape.m, a.scales}, depth);
         for (int col = 0; col < shape.n; col += panel_cols) {
-            kernel.load_columns(reinterpret_cast<const uint32_t*>(packed.at(col, begin)), depth);
+            kernel.load_columns(reinterpret_cast<const uint16_t*>(packed.at(col, begin)), depth);
             const std::byte* next = col + panel_cols < shape.n ? packed.at(col + panel_cols, begin)
                                     : begin + whole < shape.k  ? packed.at(0, begin + whole)
                                                                : ahead.next;

@@ -244,7 +244,7 @@ struct Scratch {
     AlignedBuffer queries;     ///< [rows][key_length] of the products' type
     AlignedBuffer scores;      ///< [strip_rows][keys of a run], then their probabilities in the products' type
     AlignedBuffer outputs;     ///< [n_group][rows][value_cols]
-    AlignedBuffer statistics;  ///< max, sum and decay: [3][rows]
+    AlignedBuffer statistics;  ///< max, sum, decay, scales of queries and of probabilities: [5][rows]
 };
 
 Scratch& thread_scratch() {
@@ -329,14 +329,20 @@ struct Pass {
     const PrefillQueries& queries;
     Block block;
     int group_size;
-    int rows;           ///< n_query · group_size
-    int padded_rows;    ///< rows of every buffer
-    std::byte* loaded;  ///< Scratch::queries
+    int rows;          ///< n_query · group_size
+    int padded_rows;   ///< rows of every buffer
+    ReadyRows loaded;  ///< Scratch::queries
     float* scores;
     float* outputs;
     float* max;  ///< [padded_rows]
     float* sum;
     float* decay;
+    float* scales;  ///< of probabilities
+
+    ReadyRows queries_from(size_t row) const {
+        const size_t bytes = static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type);
+        return {static_cast<const std::byte*>(loaded.values) + row * bytes, loaded.scales + row};
+    }
 };
 
 /// One run of keys for one strip of rows: scores, a step of the online softmax, and what their values add.
@@ -344,15 +350,16 @@ void attend_strip(const Pass& pass, const Strip& strip) {
     const PackedKv::Impl& kv = pass.kv;
     const int unit = strip.first_key / kv.unit;
     const auto row = static_cast<size_t>(strip.first_row);
-    const size_t query_bytes = static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type);
-    multiply(dense_product(kv.type, strip.n_row, strip.n_key, kv.key_length, false), pass.loaded + row * query_bytes,
+    multiply(dense_product(kv.type, strip.n_row, strip.n_key, kv.key_length, false), pass.queries_from(row),
              kv.key_unit(pass.block.head_kv, unit), pass.scores);
     if (!strip.sees_all) hide_keys(pass.queries, pass.block, pass.group_size, strip, pass.scores);
     softmax_step(pass.scores, strip.n_row, strip.n_key, kv.type, pass.max + row, pass.sum + row, pass.decay + row);
+    const ReadyRows probabilities = ready_rows(kv.type, strip.n_row, strip.n_key, pass.scores,
+                                               static_cast<size_t>(strip.n_key), Magnitude::up_to_one, pass.scales);
     for (int group = 0; group < kv.n_group; ++group) {
         float* part = pass.outputs + (static_cast<size_t>(group * pass.padded_rows) + row) * value_cols;
         scale_rows(part, strip.n_row, value_cols, pass.decay + row);
-        multiply(dense_product(kv.type, strip.n_row, value_cols, strip.n_key, true), pass.scores,
+        multiply(dense_product(kv.type, strip.n_row, value_cols, strip.n_key, true), probabilities,
                  kv.value_unit(pass.block.head_kv, group, unit), part);
     }
 }
@@ -380,15 +387,18 @@ Pass begin_pass(const PackedKv::Impl& kv, const PrefillQueries& queries, const B
     scratch.queries.reserve(n_row * static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type));
     const size_t n_output = static_cast<size_t>(kv.n_group) * n_row * value_cols;
     auto* outputs = scratch.outputs.reserve_as<float>(n_output);
-    auto* max = scratch.statistics.reserve_as<float>(3 * n_row);
+    auto* max = scratch.statistics.reserve_as<float>(5 * n_row);
+    float* query_scales = max + 3 * n_row;
     std::fill(outputs, outputs + n_output, 0.0F);
     std::fill(max, max + n_row, -std::numeric_limits<float>::infinity());
     std::fill(max + n_row, max + 2 * n_row, 0.0F);
     load_queries(queries, kv, block, group_size, padded_rows, scratch.queries.data());
+    const ReadyRows loaded = ready_rows(kv.type, padded_rows, kv.key_length, scratch.queries.data(),
+                                        static_cast<size_t>(kv.key_length), Magnitude::any, query_scales);
     auto* scores = scratch.scores.reserve_as<float>(static_cast<size_t>(std::min(sizes.strip_rows, padded_rows)) *
                                                     static_cast<size_t>(kv.run_units * kv.unit));
-    return {kv,     queries, block, group_size,  rows,           padded_rows, scratch.queries.data(),
-            scores, outputs, max,   max + n_row, max + 2 * n_row};
+    return {kv,      queries, block,       group_size,      rows,           padded_rows, loaded, scores,
+            outputs, max,     max + n_row, max + 2 * n_row, max + 4 * n_row};
 }
 
 void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block& block, int group_size) {

@@ -118,16 +118,23 @@ void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* s
     }
 }
 
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead) {
+ReadyRows ready_rows(GemmType type, int m, int k, void* rows, size_t stride, Magnitude magnitude, float* scales) {
+    if (engine_of(type) == Engine::half) {
+        half::ready_rows(m, k, static_cast<uint16_t*>(rows), stride, magnitude, scales);
+    }
+    return {rows, scales};
+}
+
+void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, FetchAhead& ahead) {
     switch (engine_of(shape.type)) {
-        case Engine::amx: return amx::multiply(shape, a, packed_b, c, ahead);
+        case Engine::amx: return amx::multiply(shape, a.values, packed_b, c, ahead);
         case Engine::half: return half::multiply(shape, a, packed_b, c, ahead);
         case Engine::vectors: return vectors::multiply(shape, a, packed_b, c, ahead);
-        case Engine::onednn: return onednn::multiply(shape, a, packed_b, c);
+        case Engine::onednn: return onednn::multiply(shape, a.values, packed_b, c);
     }
 }
 
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c) {
+void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c) {
     FetchAhead nothing;
     multiply(shape, a, packed_b, c, nothing);
 }

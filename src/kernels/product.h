@@ -43,8 +43,12 @@ size_t packed_operand_bytes(GemmType type, int n, int k);
 /// Packs B [k][n] from values of `type` whose rows are `row_stride` values apart.
 void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* source, size_t row_stride, void* packed);
 
+/// Makes A [m][k], rows `stride` values apart, ready for any number of products by all or some of its values of k, in
+/// place: what multiplies float16 wants that. `scales` [m] are filled then, and belong to the rows.
+ReadyRows ready_rows(GemmType type, int m, int k, void* rows, size_t stride, Magnitude magnitude, float* scales);
+
 /// `ahead` is moved on by what AMX brings along; oneDNN's products leave it alone.
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, FetchAhead& ahead);
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c);
+void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, FetchAhead& ahead);
+void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c);
 
 }  // namespace fastkv::kernels

@@ -27,6 +27,15 @@ struct ProductShape {
     bool operator==(const ProductShape&) const = default;
 };
 
+/// Rows of A as products take them: made ready once, in place, by ready_rows().
+struct ReadyRows {
+    const void* values = nullptr;
+    const float* scales = nullptr;  ///< [m], where products ask for any
+};
+
+/// What is known of values beforehand: probabilities need not be looked through for the largest.
+enum class Magnitude { any, up_to_one };
+
 /// Memory that is read after this product, to be brought into the second-level cache while it is computed: operands of
 /// a whole layer come from the third or from memory, and nothing else foresees where the next begins.
 struct FetchAhead {

@@ -35,6 +35,9 @@ bool has_fma() {
 HWY_INLINE VF lower_halves(hn::Vec<DU> words) { return hn::BitCast(DF(), hn::ShiftLeft<16>(words)); }
 HWY_INLINE VF upper_halves(hn::Vec<DU> words) { return hn::BitCast(DF(), hn::And(words, hn::Set(DU(), 0xFFFF0000U))); }
 
+/// Values of k of a panel: as float32 it fills half of a first-level cache of 48 KiB.
+constexpr int panel_depth = 96;
+
 /// Sums that stay in registers: rows of C by vectors of columns. Twice as many as a multiply-add takes cycles, times
 /// the two that begin in one, or AVX2's half of that.
 constexpr int sum_rows = 4;
@@ -73,35 +76,31 @@ HWY_INLINE void add_products(const float* a, const float* b, int depth, bool acc
 /// See panels::multiply().
 class Kernel {
   public:
+    static constexpr int max_depth = panel_depth;
     static constexpr int block_rows = sum_rows;
     static_assert(product_m_step % block_rows == 0);
 
-    void set_rows(const ProductShape& shape, const uint16_t* a) {
+    void load_rows(const panels::Rows& rows, int depth) {
         static thread_local AlignedBuffer memory;
-        m_ = static_cast<size_t>(shape.m);
-        a_ = a;
-        a_stride_ = shape.a_stride;
-        rows_ = memory.reserve_as<float>(m_ * panels::max_depth);
-    }
-
-    void load_rows(int begin, int depth) {
         const hn::Rebind<uint16_t, DF> d16;
         const int lanes = static_cast<int>(hn::Lanes(DF()));
+        rows_ = memory.reserve_as<float>(static_cast<size_t>(rows.n) * panel_depth);
         float* target = rows_;
-        const uint16_t* source = a_ + begin;
-        for (size_t r = 0; r < m_; ++r, source += a_stride_, target += depth) {
+        const uint16_t* source = rows.values;
+        for (int r = 0; r < rows.n; ++r, source += rows.stride, target += depth) {
             for (int k = 0; k < depth; k += lanes) {
                 hn::StoreU(lower_halves(hn::PromoteTo(DU(), hn::LoadU(d16, source + k))), DF(), target + k);
             }
         }
     }
 
-    void load_columns(const uint32_t* panel, int depth) {
+    void load_columns(const uint16_t* panel, int depth) {
         const int lanes = static_cast<int>(hn::Lanes(DF()));
+        const auto* pairs = reinterpret_cast<const uint32_t*>(panel);
         float* target = columns_;
-        for (int k = 0; k < depth; k += 2, panel += panel_cols, target += 2 * panel_cols) {
+        for (int k = 0; k < depth; k += 2, pairs += panel_cols, target += 2 * panel_cols) {
             for (int col = 0; col < panel_cols; col += lanes) {
-                const auto words = hn::LoadU(DU(), panel + col);
+                const auto words = hn::LoadU(DU(), pairs + col);
                 hn::StoreU(lower_halves(words), DF(), target + col);
                 hn::StoreU(upper_halves(words), DF(), target + panel_cols + col);
             }
@@ -117,14 +116,11 @@ class Kernel {
     }
 
   private:
-    size_t m_ = 0;
-    const uint16_t* a_ = nullptr;
-    size_t a_stride_ = 0;
-    float* rows_ = nullptr;                                      ///< [m][depth]
-    alignas(64) float columns_[panels::max_depth * panel_cols];  ///< [depth][panel_cols]
+    float* rows_ = nullptr;                                ///< [rows][depth]
+    alignas(64) float columns_[panel_depth * panel_cols];  ///< [depth][panel_cols]
 };
 
-void multiply_by_vectors(const ProductShape& shape, const void* a, const void* packed_b, float* c,
+void multiply_by_vectors(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c,
                          const FetchAhead& ahead) {
     Kernel kernel;
     panels::multiply(kernel, shape, a, packed_b, c, ahead);
@@ -146,7 +142,7 @@ bool available() {
     return yes;
 }
 
-void multiply(const ProductShape& shape, const void* a, const void* packed_b, float* c, const FetchAhead& ahead) {
+void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, const FetchAhead& ahead) {
     HWY_DYNAMIC_DISPATCH(multiply_by_vectors)(shape, a, packed_b, c, ahead);
 }
 
