@@ -30,19 +30,25 @@ float bf16_value(uint16_t bits) {
     return value;
 }
 
+/// What makes operands ready, for products that ask for it (product.h).
+struct Preparation {
+    void (*ready_rows)(int m, int k, uint16_t* rows, size_t stride, Magnitude, float* scales) = nullptr;
+    int (*column_scales)(int n, int k) = nullptr;
+    void (*ready_columns)(int n, int k, uint16_t* packed, float* scales) = nullptr;
+};
+
 /// A way to multiply, and how far it may be off, with random numbers and at worst: as a share of Σ|a·b|.
 struct Way {
     std::string name;
     bool (*available)();
-    void (*ready_rows)(int m, int k, uint16_t* rows, size_t stride, Magnitude, float* scales);
-    void (*multiply)(const ProductShape&, const ReadyRows&, const void*, float*, const FetchAhead&);
+    Preparation prepare;
+    void (*multiply)(const ProductShape&, const ReadyRows&, const PackedColumns&, float*, const FetchAhead&);
     double rounding, worst_rounding;
 };
 
-void as_they_are(int, int, uint16_t*, size_t, Magnitude, float*) {}
-
-const Way by_vectors{"Vectors", vectors::available, as_they_are, vectors::multiply, 2e-6, 2e-5};
-const Way by_halves{"Halves", half::available, half::ready_rows, half::multiply, half::rounding, half::worst_rounding};
+const Way by_vectors{"Vectors", vectors::available, {}, vectors::multiply, 2e-6, 2e-5};
+const Way by_halves{"Halves",       half::available, {half::ready_rows, half::column_scales, half::ready_columns},
+                    half::multiply, half::rounding,  half::worst_rounding};
 
 /// A [m][k] times B [k][n], C [m][n] with gaps between the rows.
 class Operands {
@@ -73,19 +79,13 @@ class Operands {
     void check(const Way& way, bool accumulate) { check(way, accumulate, way.rounding); }
 
     void check(const Way& way, bool accumulate, double rounding) {
-        constexpr float before = 3.0F, untouched = -12345.0F;
         shape_.accumulate = accumulate;
-        std::vector<float> c(size_t(shape_.m) * shape_.c_stride, untouched);
-        for (int row = 0; row < shape_.m; ++row) {
-            for (int col = 0; accumulate && col < shape_.n; ++col)
-                c[size_t(row) * shape_.c_stride + size_t(col)] = before;
-        }
-        multiply(way, shape_, c);
+        const std::vector<float> c = product(way, false);
         for (int row = 0; row < shape_.m; ++row) {
             for (int col = 0; col < int(shape_.c_stride); ++col) {
                 const float found = c[size_t(row) * shape_.c_stride + size_t(col)];
                 if (col >= shape_.n) {
-                    ASSERT_EQ(found, untouched) << "wrote between rows";
+                    ASSERT_EQ(found, before) << "wrote between rows";
                     continue;
                 }
                 double sum = accumulate ? before : 0, magnitude = std::abs(sum) * 1e-4;
@@ -97,30 +97,35 @@ class Operands {
                 ASSERT_NEAR(found, sum, rounding * magnitude) << "row " << row << " column " << col;
             }
         }
+        ASSERT_EQ(product(way, true), c) << "with columns that were ready before";
     }
 
-    /// [m][n]
-    std::vector<float> product(const Way& way) const {
-        ProductShape shape = shape_;
-        shape.c_stride = size_t(shape_.n);
-        std::vector<float> c(size_t(shape.m) * shape.c_stride);
-        multiply(way, shape, c);
+    /// [m][c_stride], over `before`
+    std::vector<float> product(const Way& way, bool readies_columns = false) const {
+        std::vector<float> c(size_t(shape_.m) * shape_.c_stride, before);
+        std::vector<uint16_t> rows = a_, columns = packed();
+        std::vector<float> row_scales(size_t(shape_.m)), column_scales;
+        const Preparation& prepare = way.prepare;
+        if (prepare.ready_rows) {
+            prepare.ready_rows(shape_.m, shape_.k, rows.data(), shape_.a_stride, magnitude_, row_scales.data());
+        }
+        if (prepare.ready_columns && readies_columns) {
+            column_scales.resize(size_t(prepare.column_scales(shape_.n, shape_.k)));
+            prepare.ready_columns(shape_.n, shape_.k, columns.data(), column_scales.data());
+        }
+        way.multiply(shape_, {rows.data(), row_scales.data()},
+                     {columns.data(), column_scales.empty() ? nullptr : column_scales.data()}, c.data(), {});
         return c;
     }
 
   private:
-    void multiply(const Way& way, const ProductShape& shape, std::vector<float>& c) const {
-        std::vector<uint16_t> rows = a_;
-        std::vector<float> scales(size_t(shape.m));
-        way.ready_rows(shape.m, shape.k, rows.data(), shape.a_stride, magnitude_, scales.data());
-        way.multiply(shape, {rows.data(), scales.data()}, packed().data(), c.data(), {});
-    }
+    static constexpr float before = 3.0F;
 
-    std::vector<uint32_t> packed() const {
-        std::vector<uint32_t> words(b_.size() / 2);
+    std::vector<uint16_t> packed() const {
+        std::vector<uint16_t> values(b_.size());
         panels::pack_operand(shape_.n, shape_.k, order_, b_.data(),
-                             size_t(order_ == OperandOrder::transposed ? shape_.k : shape_.n), words.data());
-        return words;
+                             size_t(order_ == OperandOrder::transposed ? shape_.k : shape_.n), values.data());
+        return values;
     }
 
     ProductShape shape_;
@@ -184,7 +189,8 @@ TEST_P(Product, ShowsWhatIsNotFinite) {
         const std::vector<float> c = operands.product(GetParam());
         for (int row = 0; row < 16; ++row) {
             for (int col = 0; col < 64; ++col) {
-                ASSERT_EQ(std::isfinite(c[size_t(row * 64 + col)]), row != 3) << "row " << row << " column " << col;
+                ASSERT_EQ(std::isfinite(c[size_t(row * (64 + 16) + col)]), row != 3)
+                    << "row " << row << " column " << col;
             }
         }
     }

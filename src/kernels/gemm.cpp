@@ -41,7 +41,8 @@ struct PackedWeights::Impl {
     int n_slab = 0;
     size_t slab_bytes = 0;  // of a whole slab; the last may be smaller
     AlignedBuffer memory;   // [n_slab] x [n_chunk] packed operands
-    AlignedBuffer scales;   // [n_slab][n_chunk][slab_rows] of int8
+    int n_scale = 0;        // of a chunk of a slab: int8's columns, or what products ask for
+    AlignedBuffer scales;   // [n_slab][n_chunk][n_scale]
 
     int slab_cols(int slab) const { return std::min(slab_rows, n - slab * slab_rows); }
     int padded_slab_cols(int slab) const { return round_up(slab_cols(slab), product_n_step); }
@@ -62,10 +63,12 @@ struct PackedWeights::Impl {
         if (slab >= n_slab) return {};
         return {operand(slab, chunk), operand(slab, 0) + bytes_of(slab)};
     }
-    /// [slab_rows]
+    /// [n_scale]
     float* slab_scales(int slab, int chunk) const {
-        return scales.as<float>() +
-               (static_cast<size_t>(slab) * static_cast<size_t>(n_chunk) + static_cast<size_t>(chunk)) * slab_rows;
+        return scales.as<float>() + static_cast<size_t>(slab * n_chunk + chunk) * static_cast<size_t>(n_scale);
+    }
+    PackedColumns columns(int slab, int chunk) const {
+        return {operand(slab, chunk), n_scale > 0 ? slab_scales(slab, chunk) : nullptr};
     }
 };
 
@@ -85,10 +88,9 @@ PackedWeights::PackedWeights(GemmType type, int n, int k, bool reads_hidden) : i
     w.slab_bytes = static_cast<size_t>(slab_rows) * static_cast<size_t>(w.k_padded) * gemm_type_size(type);
     const int last = w.n_slab - 1;
     w.memory.reserve(static_cast<size_t>(last) * w.slab_bytes + w.bytes_of(last));
-    if (type == GemmType::int8) {
-        w.scales.reserve_as<float>(static_cast<size_t>(w.n_slab * w.n_chunk) * static_cast<size_t>(slab_rows));
-        return;
-    }
+    w.n_scale = type == GemmType::int8 ? slab_rows : column_scales(type, slab_rows, w.k_chunk);
+    w.scales.reserve_as<float>(static_cast<size_t>(w.n_slab * w.n_chunk) * static_cast<size_t>(w.n_scale));
+    if (type == GemmType::int8) return;
     const ProductScope scope;
     packed_operand_bytes(type, w.padded_slab_cols(last), w.k_chunk);  // throws where there are no products
 }
@@ -144,6 +146,9 @@ void PackedWeights::pack_slab(int slab, const ReadRow& read_row) {
                                reinterpret_cast<int8_t*>(packed));
         } else {
             pack_operand(w.type, padded_cols, w.chunk_length(chunk), OperandOrder::transposed, rows, stride, packed);
+            if (w.n_scale > 0) {
+                ready_columns(w.type, padded_cols, w.chunk_length(chunk), packed, w.slab_scales(slab, chunk));
+            }
         }
     }
 }
@@ -247,7 +252,7 @@ void multiply_chunk(const PackedWeights::Impl& w, int slab, int chunk, const Row
         int8::multiply(shape, scales, reinterpret_cast<const int8_t*>(rows),
                        reinterpret_cast<const int8_t*>(w.operand(slab, chunk)), result.c, ahead);
     } else {
-        multiply(shape, {rows, x.scales}, w.operand(slab, chunk), result.c, ahead);
+        multiply(shape, {rows, x.scales}, w.columns(slab, chunk), result.c, ahead);
     }
 }
 

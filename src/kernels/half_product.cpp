@@ -114,6 +114,14 @@ FASTKV_HALF void add_products(const uint16_t* a, size_t a_stride, const float* a
     }
 }
 
+/// A panel as float16; returns what its products are to be multiplied by. `target` may be `panel`.
+FASTKV_HALF float halve_panel(const uint16_t* panel, int depth, uint16_t* target) {
+    const int n = depth * panel_cols;
+    const Halving halving = Halving::of(largest_of(panel, n), panel_exponent);
+    halve(panel, n, halving, target);
+    return halving.inverse;
+}
+
 /// See panels::multiply().
 class Kernel {
   public:
@@ -122,11 +130,9 @@ class Kernel {
 
     void load_rows(const panels::Rows& rows, int) { rows_ = rows; }
 
-    void load_columns(const uint16_t* panel, int depth) {
-        const int n = depth * panel_cols;
-        const Halving halving = Halving::of(largest_of(panel, n), panel_exponent);
-        halve(panel, n, halving, columns_);
-        column_scale_ = halving.inverse;
+    void load_columns(const uint16_t* panel, int depth, const float* scale) {
+        columns_ = scale ? panel : own_columns_;
+        column_scale_ = scale ? *scale : halve_panel(panel, depth, own_columns_);
     }
 
     void multiply(int row, int depth, bool accumulate, float* c, size_t c_stride) const {
@@ -136,8 +142,9 @@ class Kernel {
 
   private:
     panels::Rows rows_;
-    alignas(64) uint16_t columns_[panel_depth * panel_cols];  ///< [depth / 2][panel_cols][2] float16
+    const uint16_t* columns_ = nullptr;  ///< [depth / 2][panel_cols][2] float16
     float column_scale_ = 0;
+    alignas(64) uint16_t own_columns_[panel_depth * panel_cols];
 };
 
 }  // namespace
@@ -157,9 +164,22 @@ void ready_rows(int m, int k, uint16_t* rows, size_t stride, Magnitude magnitude
     }
 }
 
-void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, const FetchAhead& ahead) {
+int column_scales(int n, int k) { return n / panel_cols * panels::Cuts(k, panel_depth).n; }
+
+void ready_columns(int n, int k, uint16_t* packed, float* scales) {
+    const panels::Cuts cuts(k, panel_depth);
+    for (int col = 0; col < n; col += panel_cols) {
+        for (int panel = 0; panel < cuts.n; ++panel) {
+            uint16_t* values = packed + cuts.offset(col, panel);
+            scales[cuts.index(col, panel)] = halve_panel(values, cuts.length(panel), values);
+        }
+    }
+}
+
+void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c,
+              const FetchAhead& ahead) {
     Kernel kernel;
-    panels::multiply(kernel, shape, a, packed_b, c, ahead);
+    panels::multiply(kernel, shape, a, b, c, ahead);
 }
 
 }  // namespace fastkv::kernels::half
@@ -170,7 +190,9 @@ namespace fastkv::kernels::half {
 
 bool available() { return false; }
 void ready_rows(int, int, uint16_t*, size_t, Magnitude, float*) {}
-void multiply(const ProductShape&, const ReadyRows&, const void*, float*, const FetchAhead&) {}
+int column_scales(int, int) { return 0; }
+void ready_columns(int, int, uint16_t*, float*) {}
+void multiply(const ProductShape&, const ReadyRows&, const PackedColumns&, float*, const FetchAhead&) {}
 
 }  // namespace fastkv::kernels::half
 

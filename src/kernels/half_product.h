@@ -12,11 +12,13 @@ namespace fastkv::kernels::half {
 bool available();
 
 /// As the functions of product.h, for bf16, B packed by panels::pack_operand(). Rows of A become float16 in place,
-/// panels of B on the way, both divided by powers of two, so that twice 96 products can be summed up without an
-/// overflow; such sums are added up in float32. A product of independent numbers is off by 0.0015 of itself, which is a
-/// little less than what it costs that they are bf16.
+/// panels of B too or else on the way, both divided by powers of two, so that twice 96 products can be summed up
+/// without an overflow; such sums are added up in float32. A product of independent numbers is off by 0.0015 of itself,
+/// which is a little less than what it costs that they are bf16.
 void ready_rows(int m, int k, uint16_t* rows, size_t stride, Magnitude magnitude, float* scales);
-void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, const FetchAhead& ahead);
+int column_scales(int n, int k);
+void ready_columns(int n, int k, uint16_t* packed, float* scales);
+void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c, const FetchAhead& ahead);
 
 /// How far sums of random numbers may be off, as a share of the sum of their magnitudes. Of 96 equal numbers, all of
 /// whose roundings go the same way, it is worst_rounding.

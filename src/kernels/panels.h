@@ -18,24 +18,36 @@ constexpr int panel_cols = product_n_step;
 /// 64 columns, or of any 32 values of k for 64 columns, may be strung together or cut off.
 void pack_operand(int n, int k, OperandOrder order, const void* source, size_t row_stride, void* packed);
 
-/// Where the panels of a packed operand lie.
-struct PackedPanels {
-    const std::byte* data;
+/// How the values of k of a packed operand are cut into panels.
+struct Cuts {
     int k;
+    int depth;  ///< of all panels but the last
+    int n;
 
-    /// [depth / 2][panel_cols][2] bf16: columns from `col` on, values of k from `begin` on.
-    const std::byte* at(int col, int begin) const {
-        const size_t values =
-            static_cast<size_t>(col) * static_cast<size_t>(k) + static_cast<size_t>(begin) * panel_cols;
-        return data + values * sizeof(uint16_t);
+    Cuts(int values, int max_depth) : k(values) {
+        const int at_least = (k + max_depth - 1) / max_depth;
+        depth = round_up((k + at_least - 1) / at_least, product_k_step);
+        n = (k + depth - 1) / depth;
     }
+    int begin(int panel) const { return panel * depth; }
+    int length(int panel) const { return std::min(depth, k - begin(panel)); }
+    /// Where the panel of the columns from `col` on begins in the packed operand, in values: there is [length / 2]
+    /// [panel_cols][2].
+    size_t offset(int col, int panel) const {
+        return static_cast<size_t>(col) * static_cast<size_t>(k) + static_cast<size_t>(begin(panel)) * panel_cols;
+    }
+    /// Its place among all of them.
+    int index(int col, int panel) const { return col / panel_cols * n + panel; }
 };
 
 /// Brings the panel that comes next into the second-level cache, a little with every block of rows.
 class PanelFetch {
   public:
-    PanelFetch(const std::byte* next, int depth, int n_block)
-        : next_(next), left_(next ? panel_lines(depth) : 0), per_block_((left_ + n_block - 1) / n_block) {}
+    PanelFetch(const uint16_t* next, int depth, int n_block)
+
+        : next_(reinterpret_cast<const std::byte*>(next)),
+          left_(next ? panel_lines(depth) : 0),
+          per_block_((left_ + n_block - 1) / n_block) {}
 
     void with_block() {
         for (int i = std::min(per_block_, left_); i > 0; --i, --left_, next_ += AlignedBuffer::cache_line) {
@@ -65,28 +77,29 @@ struct Rows {
 ///   max_depth                                           values of k of a panel at most
 ///   block_rows                                          rows of C that it computes together
 ///   load_rows(rows, depth)                              some values of k of all rows
-///   load_columns(panel, depth)                          a panel's
+///   load_columns(panel, depth, scale)                   a panel's; with a scale if they are ready
 ///   multiply(row, depth, accumulate, c, c_stride)       adds their products for a block of rows: C
 ///   [block_rows][panel_cols]
 /// `ahead` is multiplied afterwards.
 template <class Kernel>
-void multiply(Kernel& kernel, const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c,
+void multiply(Kernel& kernel, const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c,
               const FetchAhead& ahead) {
-    const PackedPanels packed{static_cast<const std::byte*>(packed_b), shape.k};
-    const int n_part = (shape.k + Kernel::max_depth - 1) / Kernel::max_depth;
-    const int whole = round_up((shape.k + n_part - 1) / n_part, product_k_step);
-    for (int begin = 0; begin < shape.k; begin += whole) {
-        const int depth = std::min(whole, shape.k - begin);
-        kernel.load_rows({static_cast<const uint16_t*>(a.values) + begin, shape.a_stride, shape.m, a.scales}, depth);
+    const Cuts cuts(shape.k, Kernel::max_depth);
+    const auto* rows = static_cast<const uint16_t*>(a.values);
+    const auto* columns = static_cast<const uint16_t*>(b.values);
+    for (int panel = 0; panel < cuts.n; ++panel) {
+        const int depth = cuts.length(panel);
+        kernel.load_rows({rows + cuts.begin(panel), shape.a_stride, shape.m, a.scales}, depth);
         for (int col = 0; col < shape.n; col += panel_cols) {
-            kernel.load_columns(reinterpret_cast<const uint16_t*>(packed.at(col, begin)), depth);
-            const std::byte* next = col + panel_cols < shape.n ? packed.at(col + panel_cols, begin)
-                                    : begin + whole < shape.k  ? packed.at(0, begin + whole)
-                                                               : ahead.next;
+            kernel.load_columns(columns + cuts.offset(col, panel), depth,
+                                b.scales ? b.scales + cuts.index(col, panel) : nullptr);
+            const uint16_t* next = col + panel_cols < shape.n ? columns + cuts.offset(col + panel_cols, panel)
+                                   : panel + 1 < cuts.n       ? columns + cuts.offset(0, panel + 1)
+                                                              : reinterpret_cast<const uint16_t*>(ahead.next);
             PanelFetch fetch(next, depth, shape.m / Kernel::block_rows);
             for (int row = 0; row < shape.m; row += Kernel::block_rows) {
                 fetch.with_block();
-                kernel.multiply(row, depth, shape.accumulate || begin > 0,
+                kernel.multiply(row, depth, shape.accumulate || panel > 0,
                                 c + static_cast<size_t>(row) * shape.c_stride + col, shape.c_stride);
             }
         }

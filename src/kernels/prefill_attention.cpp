@@ -351,7 +351,7 @@ void attend_strip(const Pass& pass, const Strip& strip) {
     const int unit = strip.first_key / kv.unit;
     const auto row = static_cast<size_t>(strip.first_row);
     multiply(dense_product(kv.type, strip.n_row, strip.n_key, kv.key_length, false), pass.queries_from(row),
-             kv.key_unit(pass.block.head_kv, unit), pass.scores);
+             {kv.key_unit(pass.block.head_kv, unit)}, pass.scores);
     if (!strip.sees_all) hide_keys(pass.queries, pass.block, pass.group_size, strip, pass.scores);
     softmax_step(pass.scores, strip.n_row, strip.n_key, kv.type, pass.max + row, pass.sum + row, pass.decay + row);
     const ReadyRows probabilities = ready_rows(kv.type, strip.n_row, strip.n_key, pass.scores,
@@ -360,7 +360,7 @@ void attend_strip(const Pass& pass, const Strip& strip) {
         float* part = pass.outputs + (static_cast<size_t>(group * pass.padded_rows) + row) * value_cols;
         scale_rows(part, strip.n_row, value_cols, pass.decay + row);
         multiply(dense_product(kv.type, strip.n_row, value_cols, strip.n_key, true), probabilities,
-                 kv.value_unit(pass.block.head_kv, group, unit), part);
+                 {kv.value_unit(pass.block.head_kv, group, unit)}, part);
     }
 }
 

@@ -125,18 +125,26 @@ ReadyRows ready_rows(GemmType type, int m, int k, void* rows, size_t stride, Mag
     return {rows, scales};
 }
 
-void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, FetchAhead& ahead) {
+int column_scales(GemmType type, int n, int k) {
+    return engine_of(type) == Engine::half ? half::column_scales(n, k) : 0;
+}
+
+void ready_columns(GemmType type, int n, int k, void* packed, float* scales) {
+    if (engine_of(type) == Engine::half) half::ready_columns(n, k, static_cast<uint16_t*>(packed), scales);
+}
+
+void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c, FetchAhead& ahead) {
     switch (engine_of(shape.type)) {
-        case Engine::amx: return amx::multiply(shape, a.values, packed_b, c, ahead);
-        case Engine::half: return half::multiply(shape, a, packed_b, c, ahead);
-        case Engine::vectors: return vectors::multiply(shape, a, packed_b, c, ahead);
-        case Engine::onednn: return onednn::multiply(shape, a.values, packed_b, c);
+        case Engine::amx: return amx::multiply(shape, a.values, b.values, c, ahead);
+        case Engine::half: return half::multiply(shape, a, b, c, ahead);
+        case Engine::vectors: return vectors::multiply(shape, a, b, c, ahead);
+        case Engine::onednn: return onednn::multiply(shape, a.values, b.values, c);
     }
 }
 
-void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c) {
+void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c) {
     FetchAhead nothing;
-    multiply(shape, a, packed_b, c, nothing);
+    multiply(shape, a, b, c, nothing);
 }
 
 }  // namespace fastkv::kernels

@@ -47,8 +47,13 @@ void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* s
 /// place: what multiplies float16 wants that. `scales` [m] are filled then, and belong to the rows.
 ReadyRows ready_rows(GemmType type, int m, int k, void* rows, size_t stride, Magnitude magnitude, float* scales);
 
+/// The same for a packed B [k][n] that many products take, if they do not without it: how many scales that needs (none
+/// where it does nothing), and the call, for all of k that products will take.
+int column_scales(GemmType type, int n, int k);
+void ready_columns(GemmType type, int n, int k, void* packed, float* scales);
+
 /// `ahead` is moved on by what AMX brings along; oneDNN's products leave it alone.
-void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, FetchAhead& ahead);
-void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c);
+void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c, FetchAhead& ahead);
+void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c);
 
 }  // namespace fastkv::kernels

@@ -33,6 +33,12 @@ struct ReadyRows {
     const float* scales = nullptr;  ///< [m], where products ask for any
 };
 
+/// A packed B, and if ready_columns() was called for it what that filled.
+struct PackedColumns {
+    const void* values = nullptr;
+    const float* scales = nullptr;
+};
+
 /// What is known of values beforehand: probabilities need not be looked through for the largest.
 enum class Magnitude { any, up_to_one };
 

@@ -94,7 +94,7 @@ class Kernel {
         }
     }
 
-    void load_columns(const uint16_t* panel, int depth) {
+    void load_columns(const uint16_t* panel, int depth, const float*) {
         const int lanes = static_cast<int>(hn::Lanes(DF()));
         const auto* pairs = reinterpret_cast<const uint32_t*>(panel);
         float* target = columns_;
@@ -120,10 +120,10 @@ class Kernel {
     alignas(64) float columns_[panel_depth * panel_cols];  ///< [depth][panel_cols]
 };
 
-void multiply_by_vectors(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c,
+void multiply_by_vectors(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c,
                          const FetchAhead& ahead) {
     Kernel kernel;
-    panels::multiply(kernel, shape, a, packed_b, c, ahead);
+    panels::multiply(kernel, shape, a, b, c, ahead);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -142,8 +142,9 @@ bool available() {
     return yes;
 }
 
-void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, const FetchAhead& ahead) {
-    HWY_DYNAMIC_DISPATCH(multiply_by_vectors)(shape, a, packed_b, c, ahead);
+void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c,
+              const FetchAhead& ahead) {
+    HWY_DYNAMIC_DISPATCH(multiply_by_vectors)(shape, a, b, c, ahead);
 }
 
 }  // namespace fastkv::kernels::vectors

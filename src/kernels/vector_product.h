@@ -9,6 +9,6 @@ namespace fastkv::kernels::vectors {
 bool available();
 
 /// As the function of product.h, for bf16 packed by panels::pack_operand().
-void multiply(const ProductShape& shape, const ReadyRows& a, const void* packed_b, float* c, const FetchAhead& ahead);
+void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c, const FetchAhead& ahead);
 
 }  // namespace fastkv::kernels::vectors
