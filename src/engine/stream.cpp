@@ -15,8 +15,8 @@ void ResidualStream::move_to(const Device& device, int n_rows) {
     auto store = std::make_unique<TensorStore>(device, 1);
     ggml_tensor* target = store->add(GGML_TYPE_F32, {n_embd, n_rows});
     store->allocate("the residual stream of " + std::to_string(n_rows) + " tokens");
-    // in pieces: the host never holds a second stream
-    const int piece = 1024;
+    // in pieces: the host never holds a second stream, and they stay in the caches
+    const int piece = 64;
     std::vector<float> host(size_t(piece) * size_t(n_embd));  // [piece][n_embd]
     for (int first = 0; first < n_rows; first += piece) {
         const int n = std::min(piece, n_rows - first);
