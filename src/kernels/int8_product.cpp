@@ -5,6 +5,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 #include "kernels/amx_product.h"
+#include "kernels/int8_narrow.h"
 #include "kernels/simd.h"
 
 #if defined(__x86_64__) && defined(__linux__) && __has_include(<amxtileintrin.h>)
@@ -34,23 +35,21 @@ bool has_vnni() {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-bool by_tiles() {
-    static const bool yes = [] {
-        unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-        constexpr unsigned amx_int8 = 1U << 25;
-        return amx::available() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & amx_int8) != 0;
-    }();
-    return yes;
+bool has_tiles() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    constexpr unsigned amx_int8 = 1U << 25;
+    return amx::available() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & amx_int8) != 0;
 }
 
-}  // namespace
+enum class Way { none, narrow, wide, tiles };
 
-bool available() {
-    static const bool yes = has_vnni();  // which every processor with AMX has
-    return yes;
+/// Every processor with AMX has VNNI too.
+Way way() {
+    static const Way best = !has_vnni()   ? narrow::available() ? Way::narrow : Way::none
+                            : has_tiles() ? Way::tiles
+                                          : Way::wide;
+    return best;
 }
-
-namespace {
 
 /// A step of the rotation within a vector: each value becomes the sum, or the difference, with its partner.
 FASTKV_VNNI inline __m512 butterfly(__m512 x, __m512 partner, __mmask16 upper) {
@@ -79,9 +78,7 @@ FASTKV_VNNI inline __m512 rotate(float* x) {
                          _mm512_max_ps(_mm512_abs_ps(y[2]), _mm512_abs_ps(y[3])));
 }
 
-}  // namespace
-
-FASTKV_VNNI void quantize_row(float* x, int n, int group, int8_t* target, float* scales) {
+FASTKV_VNNI void quantize_wide(float* x, int n, int group, int8_t* target, float* scales) {
     for (int begin = 0; begin < n; begin += group, ++scales) {
         const int end = std::min(n, begin + group);
         __m512 largest = _mm512_setzero_ps();
@@ -96,11 +93,12 @@ FASTKV_VNNI void quantize_row(float* x, int n, int group, int8_t* target, float*
     }
 }
 
-FASTKV_VNNI void pack_operand(int n, int k, const int8_t* source, size_t row_stride, int8_t* packed) {
+FASTKV_VNNI void pack_wide(int n, int k, const int8_t* source, size_t row_stride, int8_t* packed) {
     const __m512i columns = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
                                                _mm512_set1_epi32(static_cast<int>(row_stride)));
     // without tiles 128 is added, see multiply_vectors()
-    const __m512i offset = by_tiles() ? _mm512_setzero_si512() : _mm512_set1_epi32(static_cast<int>(0x80808080U));
+    const __m512i offset =
+        way() == Way::tiles ? _mm512_setzero_si512() : _mm512_set1_epi32(static_cast<int>(0x80808080U));
     for (int group = 0; group < n; group += group_cols) {
         for (int depth = 0; depth < k; depth += tile_k) {
             for (int col = group; col < group + group_cols; col += tile_rows) {
@@ -113,8 +111,6 @@ FASTKV_VNNI void pack_operand(int n, int k, const int8_t* source, size_t row_str
         }
     }
 }
-
-namespace {
 
 /// 32 sums of one row, as they are meant, to where they go.
 FASTKV_VNNI inline void store_scaled(__m512i left, __m512i right, float a, const float* b, bool accumulate, float* c) {
@@ -252,13 +248,26 @@ FASTKV_VNNI void multiply_rows(const ProductShape& shape, int rows, const Scales
 
 }  // namespace
 
+bool available() { return way() != Way::none; }
+
+void quantize_row(float* x, int n, int group, int8_t* target, float* scales) {
+    if (way() == Way::narrow) return narrow::quantize_row(x, n, group, target, scales);
+    quantize_wide(x, n, group, target, scales);
+}
+
+void pack_operand(int n, int k, const int8_t* source, size_t row_stride, int8_t* packed) {
+    if (way() == Way::narrow) return narrow::pack_operand(n, k, source, row_stride, packed);
+    pack_wide(n, k, source, row_stride, packed);
+}
+
 void multiply(const ProductShape& shape, const Scales& scales, const int8_t* a, const int8_t* packed_b, float* c,
               FetchAhead& ahead) {
+    if (way() == Way::narrow) return narrow::multiply(shape, scales, a, packed_b, c);
     for (int first = 0; first < shape.m; first += block) {
         const auto row = static_cast<size_t>(first);
         const int rows = std::min(block, shape.m - first);
         const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b};
-        if (by_tiles()) {
+        if (way() == Way::tiles) {
             multiply_tiles(shape, rows, own, a + row * shape.a_stride, packed_b, c + row * shape.c_stride, ahead);
         } else {
             multiply_rows(shape, rows, own, a + row * shape.a_stride, packed_b, c + row * shape.c_stride);

@@ -1,4 +1,4 @@
-// Products of 8-bit integers, on AMX tiles or by AVX-512 VNNI: twice as fast as those of bf16. Rows are rotated before
+// Products of 8-bit integers, on AMX tiles or by VNNI: twice as fast as those of bf16. Rows are rotated before
 // they are rounded, so that no single large value decides how coarsely all others are kept.
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace fastkv::kernels::int8 {
 
-/// Whether this processor multiplies 8-bit integers natively (AMX-INT8 or AVX512-VNNI).
+/// Whether this processor multiplies 8-bit integers natively (AMX-INT8, AVX512-VNNI or AVX-VNNI).
 bool available();
 
 /// Values that are rotated together; the length of a row is a multiple.
