@@ -25,11 +25,11 @@ enum class Engine { amx, half, vectors, onednn };
 
 /// oneDNN, which throws where it is not there, if nothing else multiplies `type`.
 Engine engine_of(GemmType type) {
-    if (type == GemmType::bf16 && amx::available()) return Engine::amx;
-    if (onednn::available(type) && (type != GemmType::bf16 || has_fast_bf16())) return Engine::onednn;
-    if (type == GemmType::bf16 && half::available()) return Engine::half;
-    if (type == GemmType::bf16 && vectors::available()) return Engine::vectors;
-    return Engine::onednn;
+    if (type != GemmType::bf16) return Engine::onednn;
+    if (amx::available()) return Engine::amx;
+    if (has_fast_bf16() && onednn::available(type)) return Engine::onednn;
+    if (half::available()) return Engine::half;
+    return vectors::available() ? Engine::vectors : Engine::onednn;
 }
 
 }  // namespace

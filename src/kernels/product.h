@@ -1,5 +1,5 @@
-// One dense product on the calling thread: what the linear layers and the attention are made of, by AMX tiles or by
-// oneDNN.
+// One dense product on the calling thread: what the linear layers and the attention are made of, by AMX tiles, vectors
+// or oneDNN.
 #pragma once
 
 #include <cstddef>
@@ -43,16 +43,16 @@ size_t packed_operand_bytes(GemmType type, int n, int k);
 /// Packs B [k][n] from values of `type` whose rows are `row_stride` values apart.
 void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* source, size_t row_stride, void* packed);
 
-/// Makes A [m][k], rows `stride` values apart, ready for any number of products by all or some of its values of k, in
-/// place: what multiplies float16 wants that. `scales` [m] are filled then, and belong to the rows.
+/// Makes A [m][k], rows `stride` values apart, ready in place, which every A has to be once before products take all or
+/// some of its values of k: those of float16 want that. `scales` [m] are filled then, and belong to the rows.
 ReadyRows ready_rows(GemmType type, int m, int k, void* rows, size_t stride, Magnitude magnitude, float* scales);
 
-/// The same for a packed B [k][n] that many products take, if they do not without it: how many scales that needs (none
-/// where it does nothing), and the call, for all of k that products will take.
+/// The same for a packed B [k][n], which saves products the trouble and can be left out: how many scales it takes (none
+/// where there is nothing to do), and the call, for all of k that products will take.
 int column_scales(GemmType type, int n, int k);
 void ready_columns(GemmType type, int n, int k, void* packed, float* scales);
 
-/// `ahead` is moved on by what AMX brings along; oneDNN's products leave it alone.
+/// C (+)= A·B. `ahead` is moved on by what AMX brings along; the others leave it alone.
 void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c, FetchAhead& ahead);
 void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c);
 
