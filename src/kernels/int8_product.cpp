@@ -43,11 +43,12 @@ bool has_tiles() {
 
 enum class Way { none, narrow, wide, tiles };
 
-/// Every processor with AMX has VNNI too.
 Way way() {
-    static const Way best = !has_vnni()   ? narrow::available() ? Way::narrow : Way::none
-                            : has_tiles() ? Way::tiles
-                                          : Way::wide;
+    static const Way best = [] {
+        if (has_tiles()) return Way::tiles;
+        if (has_vnni()) return Way::wide;
+        return narrow::available() ? Way::narrow : Way::none;
+    }();
     return best;
 }
 

@@ -44,7 +44,6 @@ struct Cuts {
 class PanelFetch {
   public:
     PanelFetch(const uint16_t* next, int depth, int n_block)
-
         : next_(reinterpret_cast<const std::byte*>(next)),
           left_(next ? panel_lines(depth) : 0),
           per_block_((left_ + n_block - 1) / n_block) {}
