@@ -125,7 +125,7 @@ FASTKV_HALF float halve_panel(const uint16_t* panel, int depth, uint16_t* target
 /// See panels::multiply().
 class Kernel {
   public:
-    static constexpr int max_depth = panel_depth;
+    static constexpr int whole_depth = panel_depth;
     static constexpr int block_rows = sum_rows;
 
     void load_rows(const panels::Rows& rows, int) { rows_ = rows; }

@@ -18,17 +18,14 @@ constexpr int panel_cols = product_n_step;
 /// 64 columns, or of any 32 values of k for 64 columns, may be strung together or cut off.
 void pack_operand(int n, int k, OperandOrder order, const void* source, size_t row_stride, void* packed);
 
-/// How the values of k of a packed operand are cut into panels.
+/// How the values of k of a packed operand are cut into panels. All but the last are equally deep, so that values
+/// behind those of a row that are zero (keys that a query does not see) do not change how its others are summed up.
 struct Cuts {
     int k;
-    int depth;  ///< of all panels but the last
+    int depth;
     int n;
 
-    Cuts(int values, int max_depth) : k(values) {
-        const int at_least = (k + max_depth - 1) / max_depth;
-        depth = round_up((k + at_least - 1) / at_least, product_k_step);
-        n = (k + depth - 1) / depth;
-    }
+    Cuts(int values, int panel_depth) : k(values), depth(panel_depth), n((values + panel_depth - 1) / panel_depth) {}
     int begin(int panel) const { return panel * depth; }
     int length(int panel) const { return std::min(depth, k - begin(panel)); }
     /// Where the panel of the columns from `col` on begins in the packed operand, in values: there is [length / 2]
@@ -73,7 +70,7 @@ struct Rows {
 };
 
 /// C (+)= A·B by `kernel`, one for every product, which has
-///   max_depth                                           values of k of a panel at most
+///   whole_depth                                         values of k of all panels but the last
 ///   block_rows                                          rows of C that it computes together
 ///   load_rows(rows, depth)                              some values of k of all rows
 ///   load_columns(panel, depth, scale)                   a panel's; with a scale if they are ready
@@ -83,7 +80,7 @@ struct Rows {
 template <class Kernel>
 void multiply(Kernel& kernel, const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c,
               const FetchAhead& ahead) {
-    const Cuts cuts(shape.k, Kernel::max_depth);
+    const Cuts cuts(shape.k, Kernel::whole_depth);
     const auto* rows = static_cast<const uint16_t*>(a.values);
     const auto* columns = static_cast<const uint16_t*>(b.values);
     for (int panel = 0; panel < cuts.n; ++panel) {

@@ -76,7 +76,7 @@ HWY_INLINE void add_products(const float* a, const float* b, int depth, bool acc
 /// See panels::multiply().
 class Kernel {
   public:
-    static constexpr int max_depth = panel_depth;
+    static constexpr int whole_depth = panel_depth;
     static constexpr int block_rows = sum_rows;
     static_assert(product_m_step % block_rows == 0);
 
