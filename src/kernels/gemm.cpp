@@ -146,9 +146,7 @@ void PackedWeights::pack_slab(int slab, const ReadRow& read_row) {
                                reinterpret_cast<int8_t*>(packed));
         } else {
             pack_operand(w.type, padded_cols, w.chunk_length(chunk), OperandOrder::transposed, rows, stride, packed);
-            if (w.n_scale > 0) {
-                ready_columns(w.type, padded_cols, w.chunk_length(chunk), packed, w.slab_scales(slab, chunk));
-            }
+            ready_columns(w.type, padded_cols, w.chunk_length(chunk), packed, w.slab_scales(slab, chunk));
         }
     }
 }

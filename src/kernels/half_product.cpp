@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "kernels/aligned_buffer.h"
 #include "kernels/panels.h"
 #include "kernels/simd.h"
 

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/int8_layout.h"
+
 #define FASTKV_AVX_VNNI __attribute__((target("avx2,fma,avxvnni")))
 
 namespace fastkv::kernels::int8::narrow {
@@ -92,20 +94,10 @@ FASTKV_AVX_VNNI void quantize_row(float* x, int n, int group, int8_t* target, fl
     }
 }
 
-namespace {
-
-/// A tile is 16 fours of k by 16 columns.
-constexpr int tile_cols = 16;
-constexpr int tile_k = 64;
-constexpr size_t tile_bytes = 1024;
-constexpr int group_cols = 64;
-
-}  // namespace
-
 FASTKV_AVX_VNNI void pack_operand(int n, int k, const int8_t* source, size_t row_stride, int8_t* packed) {
     const __m256i columns =
         _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(static_cast<int>(row_stride)));
-    const __m256i offset = _mm256_set1_epi32(static_cast<int>(0x80808080U));
+    const __m256i offset = _mm256_set1_epi32(sign_bits);
     for (int group = 0; group < n; group += group_cols) {
         for (int depth = 0; depth < k; depth += tile_k) {
             for (int col = group; col < group + group_cols; col += tile_cols) {
@@ -157,7 +149,7 @@ FASTKV_AVX_VNNI void multiply_block(const ProductShape& shape, const Scales& sca
     __m256i left[block_rows], right[block_rows];
 #pragma GCC unroll block_rows
     for (int r = 0; r < block_rows; ++r) left[r] = right[r] = _mm256_set1_epi32(-128 * excess[r]);
-    for (int depth = 0; depth < shape.k; depth += tile_k, b += group_cols / tile_cols * tile_bytes) {
+    for (int depth = 0; depth < shape.k; depth += tile_k, b += group_tiles_bytes) {
         for (int four = 0; four < tile_k; four += 4) {
             const auto* columns = reinterpret_cast<const __m256i*>(b + four * tile_cols);
             const __m256i b_left = _mm256_loadu_si256(columns), b_right = _mm256_loadu_si256(columns + 1);
@@ -191,9 +183,7 @@ void multiply(const ProductShape& shape, const Scales& scales, const int8_t* a, 
         const int8_t* strip = a + static_cast<size_t>(first) * shape.a_stride;
         for (int r = 0; r < rows; ++r) excess[r] = sum_of(strip + static_cast<size_t>(r) * shape.a_stride, shape.k);
         for (int col = 0; col < shape.n; col += tile_cols) {
-            const int group = col / group_cols * group_cols;
-            const int8_t* b = packed_b + static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
-                              static_cast<size_t>((col - group) / tile_cols) * tile_bytes;
+            const int8_t* b = columns_from(packed_b, shape.k, col);
             for (int r = 0; r < rows; r += block_rows) {
                 const auto row = static_cast<size_t>(first + r);
                 const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b + col};

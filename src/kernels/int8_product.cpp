@@ -5,6 +5,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 #include "kernels/amx_product.h"
+#include "kernels/int8_layout.h"
 #include "kernels/int8_narrow.h"
 #include "kernels/simd.h"
 
@@ -25,9 +26,6 @@ namespace {
 
 /// A tile is 16 rows of 64 bytes: 16 x 16 int32 of C, 16 x 64 values of A, 16 fours of k x 16 columns of B.
 constexpr int tile_rows = 16;
-constexpr int tile_k = 64;
-constexpr size_t tile_bytes = 1024;
-constexpr int group_cols = 64;
 constexpr int block = 32;  ///< rows and columns of C that are computed together
 
 bool has_vnni() {
@@ -98,11 +96,10 @@ FASTKV_VNNI void pack_wide(int n, int k, const int8_t* source, size_t row_stride
     const __m512i columns = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
                                                _mm512_set1_epi32(static_cast<int>(row_stride)));
     // without tiles 128 is added, see multiply_vectors()
-    const __m512i offset =
-        way() == Way::tiles ? _mm512_setzero_si512() : _mm512_set1_epi32(static_cast<int>(0x80808080U));
+    const __m512i offset = way() == Way::tiles ? _mm512_setzero_si512() : _mm512_set1_epi32(sign_bits);
     for (int group = 0; group < n; group += group_cols) {
         for (int depth = 0; depth < k; depth += tile_k) {
-            for (int col = group; col < group + group_cols; col += tile_rows) {
+            for (int col = group; col < group + group_cols; col += tile_cols) {
                 const int8_t* first = source + static_cast<size_t>(col) * row_stride + depth;
                 for (int four = 0; four < tile_k; four += 4, packed += tile_k) {
                     const __m512i values = _mm512_i32gather_epi32(columns, first + four, 1);
@@ -135,7 +132,7 @@ FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8
         _tile_zero(2);
         _tile_zero(3);
     }
-    for (int depth = 0; depth < shape.k; depth += tile_k, b += 4 * tile_bytes) {
+    for (int depth = 0; depth < shape.k; depth += tile_k, b += group_tiles_bytes) {
         amx::fetch_ahead(ahead);
         if (shape.fetches_c && depth < block / 4 * tile_k) {  // four rows in each of the first 8 steps
             amx::fetch_results(c, shape.c_stride, 4 * depth / tile_k, 4);
@@ -160,19 +157,12 @@ FASTKV_AMX void tile_sums(const ProductShape& shape, const int8_t* a, const int8
     amx::memory_barrier();
 }
 
-/// Packed columns from `col` on.
-const int8_t* columns_from(const ProductShape& shape, const int8_t* packed_b, int col) {
-    const int group = col / group_cols * group_cols;
-    return packed_b + static_cast<size_t>(group) * static_cast<size_t>(shape.k) +
-           static_cast<size_t>((col - group) / tile_rows) * tile_bytes;
-}
-
 /// 32 rows of C, or 16.
 FASTKV_AMX void multiply_tiles(const ProductShape& shape, int rows, const Scales& scales, const int8_t* a,
                                const int8_t* packed_b, float* c, FetchAhead& ahead) {
     alignas(64) int32_t sums[block * block];
     for (int col = 0; col < shape.n; col += block) {
-        const int8_t* b = columns_from(shape, packed_b, col);
+        const int8_t* b = columns_from(packed_b, shape.k, col);
         if (rows == block) {
             tile_sums<true>(shape, a, b, c + col, sums, ahead);
         } else {
@@ -210,10 +200,10 @@ FASTKV_VNNI void multiply_vectors(const ProductShape& shape, const Scales& scale
     __m512i left[vector_rows], right[vector_rows];
 #pragma GCC unroll vector_rows
     for (int r = 0; r < vector_rows; ++r) left[r] = right[r] = _mm512_set1_epi32(-128 * excess[r]);
-    for (int depth = 0; depth < shape.k; depth += tile_k, b += 4 * tile_bytes) {
+    for (int depth = 0; depth < shape.k; depth += tile_k, b += group_tiles_bytes) {
         for (int four = 0; four < tile_k; four += 4) {
-            const __m512i b_left = _mm512_loadu_si512(b + four * tile_rows);
-            const __m512i b_right = _mm512_loadu_si512(b + tile_bytes + four * tile_rows);
+            const __m512i b_left = _mm512_loadu_si512(b + four * tile_cols);
+            const __m512i b_right = _mm512_loadu_si512(b + tile_bytes + four * tile_cols);
 #pragma GCC unroll vector_rows
             for (int r = 0; r < vector_rows; ++r) {
                 int32_t values = 0;
@@ -241,7 +231,7 @@ FASTKV_VNNI void multiply_rows(const ProductShape& shape, int rows, const Scales
         for (int r = 0; r < rows; r += vector_rows) {
             const auto row = static_cast<size_t>(r);
             const Scales own{scales.a + row * scales.a_stride, scales.a_stride, scales.b + col};
-            multiply_vectors(shape, own, excess + r, a + row * shape.a_stride, columns_from(shape, packed_b, col),
+            multiply_vectors(shape, own, excess + r, a + row * shape.a_stride, columns_from(packed_b, shape.k, col),
                              c + row * shape.c_stride + col);
         }
     }

@@ -40,8 +40,8 @@ struct Cuts {
 /// Brings the panel that comes next into the second-level cache, a little with every block of rows.
 class PanelFetch {
   public:
-    PanelFetch(const uint16_t* next, int depth, int n_block)
-        : next_(reinterpret_cast<const std::byte*>(next)),
+    PanelFetch(const void* next, int depth, int n_block)
+        : next_(static_cast<const std::byte*>(next)),
           left_(next ? panel_lines(depth) : 0),
           per_block_((left_ + n_block - 1) / n_block) {}
 
@@ -89,9 +89,9 @@ void multiply(Kernel& kernel, const ProductShape& shape, const ReadyRows& a, con
         for (int col = 0; col < shape.n; col += panel_cols) {
             kernel.load_columns(columns + cuts.offset(col, panel), depth,
                                 b.scales ? b.scales + cuts.index(col, panel) : nullptr);
-            const uint16_t* next = col + panel_cols < shape.n ? columns + cuts.offset(col + panel_cols, panel)
-                                   : panel + 1 < cuts.n       ? columns + cuts.offset(0, panel + 1)
-                                                              : reinterpret_cast<const uint16_t*>(ahead.next);
+            const void* next = col + panel_cols < shape.n ? columns + cuts.offset(col + panel_cols, panel)
+                               : panel + 1 < cuts.n       ? columns + cuts.offset(0, panel + 1)
+                                                          : static_cast<const void*>(ahead.next);
             PanelFetch fetch(next, depth, shape.m / Kernel::block_rows);
             for (int row = 0; row < shape.m; row += Kernel::block_rows) {
                 fetch.with_block();
