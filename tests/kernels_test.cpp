@@ -765,8 +765,9 @@ TEST(Team, TakesEveryStepOnce) {
         run_team(nth, Threads::at_once, [&](Team& team) {
             while (const Piece piece = team.take(cut)) {
                 const int size = piece.end - piece.begin;
-                EXPECT_LE(size, cut.largest);
                 EXPECT_TRUE(piece.end == cut.n || (size >= cut.smallest && size % multiple == 0)) << size;
+                EXPECT_TRUE(piece.begin == 0 || size >= multiple) << size;
+                EXPECT_LT(size, cut.largest + multiple);
                 for (int step = piece.begin; step < piece.end; ++step) ++taken[static_cast<size_t>(step)];
             }
         });

@@ -18,7 +18,7 @@ namespace {
 /// The last pieces of many rows are at least as large: small ones read the weights for a few products.
 constexpr int max_last_rows = 64;
 
-/// Rows of a piece are multiples of this many, which tiles multiply together.
+/// Rows of a piece are multiples of this many, which AMX's tiles multiply together.
 constexpr int piece_step = 2 * product_m_step;
 
 /// Bytes between rows about to be packed: rows a power of two apart fall on the same few cache sets, and packing is
@@ -170,14 +170,14 @@ struct RowBlock {
     RowBlock(AlignedBuffer& memory, const PackedWeights::Impl& w, int rows, size_t n_beside = 0)
         : type(w.type),
           n(rows),
-          padded(round_up(rows, product_m_step)),
+          padded(round_up(rows, product_sizes(type).m_step)),
           k(w.k),
           k_chunk(w.k_chunk),
           stride(static_cast<size_t>(w.k_padded + product_sizes(type).row_gap)),
           n_scale(type == GemmType::int8 ? static_cast<size_t>(w.n_chunk) : 1) {
-        // both whole cache lines, as `padded` is a multiple of 16
+        // both whole cache lines
         const size_t bytes = static_cast<size_t>(padded) * stride * gemm_type_size(type);
-        const size_t all_scales = static_cast<size_t>(padded) * n_scale;
+        const size_t all_scales = static_cast<size_t>(round_up(padded, 16)) * n_scale;
         memory.reserve(bytes + (all_scales + n_beside) * sizeof(float));
         data = memory.data();
         scales = reinterpret_cast<float*>(data + bytes);
@@ -191,7 +191,7 @@ struct RowBlock {
         part.data = row(first);
         part.scales = row_scales(first);
         part.n = std::min(count, n - first);
-        part.padded = round_up(part.n, product_m_step);
+        part.padded = round_up(part.n, product_sizes(type).m_step);
         return part;
     }
     std::byte* row(int i) const { return data + static_cast<size_t>(i) * stride * gemm_type_size(type); }

@@ -73,9 +73,8 @@ FASTKV_HALF void halve(const uint16_t* values, int n, Halving halving, uint16_t*
 }
 
 /// Sums that stay in registers: rows of C by vectors of 16 columns, a sum for either value of a pair.
-constexpr int sum_rows = 4;
+constexpr int sum_rows = panels::block_rows;
 constexpr int sum_vectors = panel_cols / 16;
-static_assert(product_m_step % sum_rows == 0);
 
 /// 16 columns of a row: both sums, times their scale, (added) to C.
 FASTKV_HALF inline void store_sums(__m512h sums, __m512 scale, bool accumulate, float* c) {
@@ -125,7 +124,6 @@ FASTKV_HALF float halve_panel(const uint16_t* panel, int depth, uint16_t* target
 class Kernel {
   public:
     static constexpr int whole_depth = panel_depth;
-    static constexpr int block_rows = sum_rows;
 
     void load_rows(const panels::Rows& rows, int) { rows_ = rows; }
 

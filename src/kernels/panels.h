@@ -11,8 +11,9 @@
 
 namespace fastkv::kernels::panels {
 
-/// Columns of a panel.
+/// Columns of a panel, and rows that kernels multiply it by together.
 constexpr int panel_cols = product_n_step;
+constexpr int block_rows = 4;
 
 /// As the function of product.h, for bf16. Packed operands lie in pairs of k: [n / 64][k / 2][64 columns][2]: units of
 /// 64 columns, or of any 32 values of k for 64 columns, may be strung together or cut off.
@@ -71,7 +72,6 @@ struct Rows {
 
 /// C (+)= A·B by `kernel`, one for every product, which has
 ///   whole_depth                                         values of k of all panels but the last
-///   block_rows                                          rows of C that it computes together
 ///   load_rows(rows, depth)                              some values of k of all rows
 ///   load_columns(panel, depth, scale)                   a panel's; with a scale if they are ready
 ///   multiply(row, depth, accumulate, c, c_stride)       adds their products for a block of rows: C
@@ -92,8 +92,8 @@ void multiply(Kernel& kernel, const ProductShape& shape, const ReadyRows& a, con
             const void* next = col + panel_cols < shape.n ? columns + cuts.offset(col + panel_cols, panel)
                                : panel + 1 < cuts.n       ? columns + cuts.offset(0, panel + 1)
                                                           : static_cast<const void*>(ahead.next);
-            PanelFetch fetch(next, depth, shape.m / Kernel::block_rows);
-            for (int row = 0; row < shape.m; row += Kernel::block_rows) {
+            PanelFetch fetch(next, depth, shape.m / block_rows);
+            for (int row = 0; row < shape.m; row += block_rows) {
                 fetch.with_block();
                 kernel.multiply(row, depth, shape.accumulate || panel > 0,
                                 c + static_cast<size_t>(row) * shape.c_stride + col, shape.c_stride);

@@ -68,7 +68,8 @@ ProductSizes product_sizes(GemmType type) {
     // second-level cache together.
     const Engine engine = engine_of(type);
     if (engine == Engine::half || engine == Engine::vectors)
-        return {.linear_rows = 256,
+        return {.m_step = panels::block_rows,
+                .linear_rows = 256,
                 .linear_k = 1 << 16,
                 .attention_rows = 384,
                 .strip_rows = 384,
@@ -76,14 +77,16 @@ ProductSizes product_sizes(GemmType type) {
                 .into_rows = true,
                 .row_gap = 32};
     if (engine == Engine::amx || type == GemmType::int8)
-        return {.linear_rows = 256,
+        return {.m_step = product_m_step,
+                .linear_rows = 256,
                 .linear_k = type == GemmType::int8 ? 1024 : 640,
                 .attention_rows = 384,
                 .strip_rows = 32,
                 .run_keys = 256,
                 .into_rows = true,
                 .row_gap = type == GemmType::int8 ? 64 : 32};
-    return {.linear_rows = 128,
+    return {.m_step = product_m_step,
+            .linear_rows = 128,
             .linear_k = type == GemmType::bf16 ? 1024 : 512,
             .attention_rows = 192,
             .strip_rows = 192,

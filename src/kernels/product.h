@@ -13,6 +13,7 @@ namespace fastkv::kernels {
 
 /// The sizes at which products of a type are at their fastest on this processor.
 struct ProductSizes {
+    int m_step;          ///< rows of A and C are a multiple of
     int linear_rows;     ///< rows of x per product of a linear layer
     int linear_k;        ///< values of k per product; longer rows are summed up product by product
     int attention_rows;  ///< query rows that pass over a run of keys together

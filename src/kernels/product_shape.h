@@ -8,7 +8,8 @@
 namespace fastkv::kernels {
 
 /// Multiples that callers pad their operands to, so that no kernel ever sees a ragged edge: one primitive serves
-/// many prompt lengths, and packed operands have no padding of oneDNN's own (which it would clear on each use).
+/// many prompt lengths, and packed operands have no padding of oneDNN's own (which it would clear on each use). Rows
+/// need less padding where ProductSizes::m_step says so.
 constexpr int product_m_step = 16;
 constexpr int product_n_step = 64;
 constexpr int product_k_step = 32;

@@ -10,17 +10,20 @@ namespace fastkv::kernels {
 
 /// Work of `n` steps, one behind the other, cut into pieces: three quarters of a thread's equal share of what is left,
 /// so that the first are large, the last small, and all threads end at about the same time (guided self-scheduling,
-/// Polychronopoulos and Kuck 1987). Where a piece ends follows from where it begins, not from who takes it.
+/// Polychronopoulos and Kuck 1987). Where a piece ends follows from where it begins, not from who takes it. A thread
+/// that is alone takes the largest pieces there may be.
 struct Cut {
     int n = 0;
     int smallest = 1;       ///< steps of a piece, but the last
     int largest = INT_MAX;  ///< as well
-    int multiple = 1;       ///< a piece is a multiple of so many steps, but the last
+    int multiple = 1;       ///< a piece is a multiple of so many steps, but the last, which takes what is left of one
 
     int end(int begin, int n_thread) const {
-        const int64_t share = int64_t{3} * (n - begin) / (int64_t{4} * n_thread);
+        const int left = n - begin;
+        const int64_t share = n_thread == 1 ? left : int64_t{3} * left / (int64_t{4} * n_thread);
         const int64_t whole = (std::max<int64_t>(share, smallest) + multiple - 1) / multiple * multiple;
-        return static_cast<int>(std::min<int64_t>(n, begin + std::min<int64_t>(whole, largest)));
+        const auto size = static_cast<int>(std::min<int64_t>(whole, largest));
+        return left - size < multiple ? n : begin + size;
     }
 };
 

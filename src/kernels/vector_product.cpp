@@ -40,7 +40,7 @@ constexpr int panel_depth = 96;
 
 /// Sums that stay in registers: rows of C by vectors of columns. Twice as many as a multiply-add takes cycles, times
 /// the two that begin in one, or AVX2's half of that.
-constexpr int sum_rows = 4;
+constexpr int sum_rows = panels::block_rows;
 constexpr int sum_vectors = HWY_TARGET == HWY_AVX2 ? 2 : 4;
 
 /// sum_rows rows of C by sum_vectors vectors of columns: (C +) A·B with A [rows][depth] and B [depth][panel_cols].
@@ -77,8 +77,6 @@ HWY_INLINE void add_products(const float* a, const float* b, int depth, bool acc
 class Kernel {
   public:
     static constexpr int whole_depth = panel_depth;
-    static constexpr int block_rows = sum_rows;
-    static_assert(product_m_step % block_rows == 0);
 
     void load_rows(const panels::Rows& rows, int depth) {
         static thread_local AlignedBuffer memory;
