@@ -1144,14 +1144,43 @@ TEST(PrefillAttention, PacksRowsInTheirPlaceWhereTheyAreAsLarge) {
 }
 
 TEST(PrefillAttention, DoesNotDependOnTheNumberOfThreads) {
-    if (!gemm_available(GemmType::f32)) {
-        GTEST_SKIP() << "no products here";
+    for (const GemmType type : {GemmType::f32, GemmType::bf16}) {
+        if (!gemm_available(type)) continue;
+        PrefillSetup one({64, 3, 3, 700, 700, 0, 1, seq, f16, true});
+        one.run(type, 1, Threads::one_by_one);
+        PrefillSetup three({64, 3, 3, 700, 700, 0, 3, par, f16, true});
+        three.run(type, 3, Threads::at_once);
+        EXPECT_EQ(one.out, three.out);
     }
-    PrefillSetup one({64, 3, 3, 700, 700, 0, 1, seq, f16, true});
-    one.run(GemmType::f32, 1, Threads::one_by_one);
-    PrefillSetup three({64, 3, 3, 700, 700, 0, 3, par, f16, true});
-    three.run(GemmType::f32, 3, Threads::at_once);
-    EXPECT_EQ(one.out, three.out);
+}
+
+/// Factors that change from key to key, or from query to query, by powers of two.
+TEST(PrefillAttention, SeesKeysAndQueriesOfAllSizes) {
+    for (const GemmType type : {GemmType::f32, GemmType::bf16}) {
+        if (!gemm_available(type)) continue;
+        PrefillSetup setup({64, 1, 2, 640, 640, 0, 1, seq, f32, false});
+        for (int row = 0; row < 640; ++row) {
+            const double size = std::ldexp(1.0, row < 64 ? -40 : row < 128 ? 5 : row < 384 ? -3 * (row % 11) : 0);
+            for (int i = 0; i < 64; ++i) {
+                const size_t at = static_cast<size_t>(row * 64 + i);
+                setup.k.values[at] *= size;
+                const auto value = static_cast<float>(setup.k.values[at]);
+                std::memcpy(&setup.k.bytes[at * sizeof(float)], &value, sizeof(float));
+            }
+            const float query_size = std::ldexp(1.0F, row % 5 == 0 ? -60 : -5 * (row % 3));
+            for (int i = 0; i < 128; ++i) setup.q[static_cast<size_t>(row * 128 + i)] *= query_size;
+        }
+        std::fill(setup.q.begin() + 600 * 128, setup.q.begin() + 610 * 128, 0.0F);
+        setup.run(type, 2, Threads::one_by_one);
+        for (int query = 0; query < 640; query += 7) {
+            const Attention reference = setup.expected(query, query % 2);
+            for (int i = 0; i < 64; ++i) {
+                ASSERT_NEAR(setup.out[static_cast<size_t>((query * 2 + query % 2) * 64 + i)],
+                            reference.out[static_cast<size_t>(i)], tolerance(type, reference))
+                    << "query " << query << " component " << i;
+            }
+        }
+    }
 }
 
 TEST(PrefillAttention, SurvivesLargeScores) {

@@ -1,6 +1,8 @@
 // The products of bf16 that do without AMX and without a library, each against a plain loop in double precision.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -10,8 +12,10 @@
 #include <vector>
 
 #include "kernels/half_product.h"
+#include "kernels/half_softmax.h"
 #include "kernels/panels.h"
 #include "kernels/simd.h"
+#include "kernels/vector_ops.h"
 #include "kernels/vector_product.h"
 
 namespace fastkv::kernels {
@@ -118,6 +122,23 @@ class Operands {
         return c;
     }
 
+    /// Those that float16 holds, multiplied by their scales: [m][n].
+    std::vector<float> scores() const {
+        ProductShape shape = shape_;
+        shape.c_stride = size_t(shape.n);
+        std::vector<uint16_t> rows = a_, halves(size_t(shape.m) * shape.c_stride);
+        std::vector<float> row_scales(size_t(shape.m)), panel_scales(size_t(shape.n / 64)), values(halves.size());
+        half::ready_rows(shape.m, shape.k, rows.data(), shape.a_stride, magnitude_, row_scales.data());
+        half::multiply_scores(shape, {rows.data(), row_scales.data()}, {packed().data()}, halves.data(),
+                              panel_scales.data());
+        convert_kv_row(halves.data(), KvType::f16, int(halves.size()), GemmType::f32, values.data(),
+                       int(values.size()));
+        for (size_t i = 0; i < values.size(); ++i) {
+            values[i] *= row_scales[i / shape.c_stride] * panel_scales[i % shape.c_stride / 64];
+        }
+        return values;
+    }
+
   private:
     static constexpr float before = 3.0F;
 
@@ -203,6 +224,121 @@ TEST_P(Product, OfZerosIsZero) {
     }
     operands.check(GetParam(), false);
     operands.check(GetParam(), true);
+}
+
+TEST(HalfScores, AreTheProductsDividedByTheirScales) {
+    if (!half::available()) GTEST_SKIP() << "no AVX512-FP16 here (" << simd_target() << ")";
+    for (const auto& [m, n, k] : {std::array{4, 64, 32}, std::array{20, 128, 64}, std::array{48, 256, 192}}) {
+        ASSERT_TRUE(half::has_scores(k));
+        Operands operands(m, n, k, OperandOrder::transposed, unsigned(m + n + k));
+        for (int i = 0; i < k; ++i) operands.b(n - 1, i) = bf16_bits(1000 * bf16_value(operands.b(n - 1, i)));
+        const std::vector<float> found = operands.scores();
+        for (int row = 0; row < m; ++row) {
+            for (int col = 0; col < n; ++col) {
+                double sum = 0, magnitude = 0;
+                for (int i = 0; i < k; ++i) {
+                    const double term = double(bf16_value(operands.a(row, i))) * double(bf16_value(operands.b(col, i)));
+                    sum += term;
+                    magnitude += std::abs(term);
+                }
+                ASSERT_NEAR(found[size_t(row * n + col)], sum, half::rounding * magnitude) << row << " " << col;
+            }
+        }
+    }
+    EXPECT_FALSE(half::has_scores(256)) << "more than a panel";
+}
+
+/// The softmax of rows of scores that come in steps.
+class HalfSoftmax : public testing::Test {
+  protected:
+    static constexpr int rows = 20;
+
+    void SetUp() override {
+        if (!half::available()) GTEST_SKIP() << "no AVX512-FP16 here (" << simd_target() << ")";
+    }
+
+    /// `cols` more scores of every row, [rows][cols], which float16 has, divided by powers of two.
+    void step(const std::vector<float>& scores, int cols) {
+        std::vector<float> row_scales, panel_scales, divided;
+        for (int row = 0; row < rows; ++row) row_scales.push_back(std::ldexp(1.0F, row % 4 - 2));
+        for (int panel = 0; panel < cols / 64; ++panel) panel_scales.push_back(std::ldexp(1.0F, 3 - 2 * panel));
+        for (size_t i = 0; i < scores.size(); ++i) {
+            const size_t row = i / size_t(cols), panel = i % size_t(cols) / 64;
+            divided.push_back(scores[i] / row_scales[row] / panel_scales[panel]);
+        }
+        std::vector<uint16_t> halves(scores.size());
+        store_kv_row(divided.data(), int(divided.size()), KvType::f16, halves.data());
+        half::softmax_step(halves.data(), rows, cols, {row_scales.data(), panel_scales.data()},
+                           {max_.data(), sum_.data(), decay_.data()});
+        std::vector<float> found(scores.size());
+        convert_kv_row(halves.data(), KvType::f16, int(found.size()), GemmType::f32, found.data(), int(found.size()));
+        for (size_t row = 0; row < rows; ++row) {
+            const auto offset = std::ptrdiff_t(row) * cols;
+            for (double& weight : weights_[row]) weight *= double(decay_[row]);
+            weights_[row].insert(weights_[row].end(), found.begin() + offset, found.begin() + offset + cols);
+            scores_[row].insert(scores_[row].end(), scores.begin() + offset, scores.begin() + offset + cols);
+        }
+    }
+
+    /// Weights of all steps against those in double precision.
+    void check() const {
+        for (size_t row = 0; row < rows; ++row) {
+            const double largest = *std::max_element(scores_[row].begin(), scores_[row].end());
+            double sum = 0;
+            for (const double score : scores_[row]) sum += std::exp2(score - largest);
+            for (size_t i = 0; i < scores_[row].size(); ++i) {
+                const double expected = std::exp2(scores_[row][i] - largest) / sum;
+                ASSERT_NEAR(weights_[row][i] / double(sum_[row]), expected, 0.004 * expected + 0x1p-26)
+                    << "row " << row << " score " << scores_[row][i] << ", the largest " << largest;
+            }
+        }
+    }
+
+    std::vector<float> max_ = std::vector<float>(rows, -std::numeric_limits<float>::infinity());
+    std::vector<float> sum_ = std::vector<float>(rows), decay_ = std::vector<float>(rows);
+    std::vector<double> weights_[rows], scores_[rows];
+};
+
+constexpr float hidden = -std::numeric_limits<float>::infinity();
+
+/// [rows][cols] from -size to size, a ninth of them hidden.
+std::vector<float> some_scores(int rows, int cols, float size, unsigned seed) {
+    std::mt19937 random(seed);
+    std::vector<float> scores;
+    for (int i = 0; i < rows * cols; ++i) {
+        const float score = (float(random() % 1025U) / 512 - 1) * size;
+        scores.push_back(random() % 9U == 0 ? hidden : score);
+    }
+    return scores;
+}
+
+TEST_F(HalfSoftmax, OfSmallScores) {
+    for (const unsigned seed : {1U, 2U, 3U, 4U}) step(some_scores(rows, 64 << seed % 4, 0.25F, seed), 64 << seed % 4);
+    check();
+}
+
+TEST_F(HalfSoftmax, OfLargerOnesInEveryStep) {
+    for (const unsigned seed : {1U, 2U, 3U, 4U}) step(some_scores(rows, 128, float(8 << seed), seed), 128);
+    check();
+}
+
+TEST_F(HalfSoftmax, OfSmallerOnesInEveryStep) {
+    for (const unsigned seed : {1U, 2U, 3U, 4U}) step(some_scores(rows, 128, float(64 >> seed), seed), 128);
+    check();
+}
+
+TEST_F(HalfSoftmax, OfRowsThatSeeNothingAtFirst) {
+    std::vector<float> first = some_scores(rows, 64, 4.0F, 1);
+    for (int i = 0; i < rows * 64; ++i) {
+        if (i / 64 % 3 != 0) first[size_t(i)] = hidden;
+    }
+    step(first, 64);
+    for (size_t row = 1; row < rows; row += 3) {
+        EXPECT_EQ(max_[row], hidden);
+        EXPECT_EQ(sum_[row], 0);
+    }
+    step(some_scores(rows, 128, 4.0F, 2), 128);
+    check();
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, Product, testing::Values(by_vectors, by_halves),

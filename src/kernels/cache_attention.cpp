@@ -398,7 +398,7 @@ void weigh_group(const Work& work, const Group& group, float* weights, size_t we
     float sum[cache::max_group] = {};
     float decay[cache::max_group];
     std::fill(max, max + group.n, -std::numeric_limits<float>::infinity());
-    softmax_step(all, group.n, stride, GemmType::f32, max, sum, decay);
+    softmax_step(all, group.n, stride, GemmType::f32, {max, sum, decay});
     for (int g = 0; g < group.n; ++g) {
         convert_row(all + static_cast<size_t>(g) * static_cast<size_t>(stride), n_entry, 1.0F / sum[g], GemmType::f32,
                     weights + static_cast<size_t>(group.first + g) * weight_stride, n_entry);

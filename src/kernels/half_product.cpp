@@ -1,12 +1,8 @@
 #include "kernels/half_product.h"
 
-// GCC 12's own headers leave vectors uninitialised where it does not matter, and then warn of it.
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include "kernels/half_target.h"
 
-#if defined(__x86_64__) && defined(__linux__) && __has_include(<avx512fp16intrin.h>)
-
-#include <immintrin.h>
+#if FASTKV_HAS_HALF
 
 #include <algorithm>
 #include <bit>
@@ -15,8 +11,6 @@
 
 #include "kernels/panels.h"
 #include "kernels/simd.h"
-
-#define FASTKV_HALF __attribute__((target("avx512fp16,avx512f,avx512bw,avx512dq,avx512vl")))
 
 namespace fastkv::kernels::half {
 
@@ -72,22 +66,15 @@ FASTKV_HALF void halve(const uint16_t* values, int n, Halving halving, uint16_t*
     }
 }
 
-/// Sums that stay in registers: rows of C by vectors of 16 columns, a sum for either value of a pair.
+/// Sums that stay in registers: rows by vectors of 16 columns, a sum for either value of a pair.
 constexpr int sum_rows = panels::block_rows;
 constexpr int sum_vectors = panel_cols / 16;
 
-/// 16 columns of a row: both sums, times their scale, (added) to C.
-FASTKV_HALF inline void store_sums(__m512h sums, __m512 scale, bool accumulate, float* c) {
-    const __m512h swapped = _mm512_castsi512_ph(_mm512_rol_epi32(_mm512_castph_si512(sums), 16));
-    const __m256i halves = _mm512_cvtepi32_epi16(_mm512_castph_si512(_mm512_add_ph(sums, swapped)));
-    const __m512 before = accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps();
-    _mm512_storeu_ps(c, _mm512_fmadd_ps(_mm512_cvtph_ps(halves), scale, before));
-}
+using Sums = __m512h[sum_rows][sum_vectors];
 
-/// sum_rows rows of C by the columns of a panel: A float16, rows `a_stride` apart, B [depth / 2][panel_cols][2].
-FASTKV_HALF void add_products(const uint16_t* a, size_t a_stride, const float* a_scales, const uint16_t* b,
-                              float b_scale, int depth, bool accumulate, float* c, size_t c_stride) {
-    __m512h sum[sum_rows][sum_vectors];
+/// sum_rows rows by the columns of a panel: A float16, rows `a_stride` apart, B [depth / 2][panel_cols][2].
+FASTKV_HALF __attribute__((always_inline)) inline void sum_products(const uint16_t* a, size_t a_stride,
+                                                                    const uint16_t* b, int depth, Sums& sum) {
 #pragma GCC unroll 4
     for (int r = 0; r < sum_rows; ++r) {
 #pragma GCC unroll 4
@@ -104,11 +91,56 @@ FASTKV_HALF void add_products(const uint16_t* a, size_t a_stride, const float* a
             for (int v = 0; v < sum_vectors; ++v) sum[r][v] = _mm512_fmadd_ph(pair, columns[v], sum[r][v]);
         }
     }
+}
+
+/// 16 columns of a row: both sums, times their scale, (added) to C.
+FASTKV_HALF inline void store_sums(__m512h sums, __m512 scale, bool accumulate, float* c) {
+    const __m512h swapped = _mm512_castsi512_ph(_mm512_rol_epi32(_mm512_castph_si512(sums), 16));
+    const __m256i halves = _mm512_cvtepi32_epi16(_mm512_castph_si512(_mm512_add_ph(sums, swapped)));
+    const __m512 before = accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps();
+    _mm512_storeu_ps(c, _mm512_fmadd_ps(_mm512_cvtph_ps(halves), scale, before));
+}
+
+/// sum_rows rows of C by the columns of a panel.
+FASTKV_HALF void add_products(const uint16_t* a, size_t a_stride, const float* a_scales, const uint16_t* b,
+                              float b_scale, int depth, bool accumulate, float* c, size_t c_stride) {
+    Sums sum;
+    sum_products(a, a_stride, b, depth, sum);
 #pragma GCC unroll 4
     for (size_t r = 0; r < sum_rows; ++r) {
         const __m512 scale = _mm512_set1_ps(a_scales[r] * b_scale);
 #pragma GCC unroll 4
         for (int v = 0; v < sum_vectors; ++v) store_sums(sum[r][v], scale, accumulate, c + r * c_stride + 16 * v);
+    }
+}
+
+/// 32 columns of a row of scores, from vectors of 16: a word of either holds both sums of a column.
+FASTKV_HALF inline void store_scores(__m512h left, __m512h right, __m512i order, uint16_t* scores) {
+    constexpr __mmask32 upper = 0xAAAAAAAAU;
+    const __m512i l = _mm512_castph_si512(left), r = _mm512_castph_si512(right);
+    const __m512i ones = _mm512_mask_blend_epi16(upper, l, r);
+    const __m512i others = _mm512_rol_epi32(_mm512_mask_blend_epi16(upper, r, l), 16);
+    const __m512h sums = _mm512_add_ph(_mm512_castsi512_ph(ones), _mm512_castsi512_ph(others));
+    _mm512_storeu_si512(scores, _mm512_permutexvar_epi16(order, _mm512_castph_si512(sums)));
+}
+
+/// Where its 32 columns lie once the lower halves of words are the left vector's and the upper ones the right one's.
+FASTKV_HALF inline __m512i columns_in_words() {
+    alignas(64) uint16_t order[32];
+    for (int i = 0; i < 32; ++i) order[i] = static_cast<uint16_t>(i % 16 * 2 + i / 16);
+    return _mm512_load_si512(order);
+}
+
+/// sum_rows rows of scores, `stride` apart, by the columns of a panel that holds all of k.
+FASTKV_HALF void put_products(const uint16_t* a, size_t a_stride, const uint16_t* b, int depth, __m512i order,
+                              uint16_t* scores, size_t stride) {
+    static_assert(sum_vectors == 4);
+    Sums sum;
+    sum_products(a, a_stride, b, depth, sum);
+#pragma GCC unroll 4
+    for (size_t r = 0; r < sum_rows; ++r) {
+        store_scores(sum[r][0], sum[r][1], order, scores + r * stride);
+        store_scores(sum[r][2], sum[r][3], order, scores + r * stride + 32);
     }
 }
 
@@ -179,6 +211,25 @@ void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns
     panels::multiply(kernel, shape, a, b, c, ahead);
 }
 
+bool has_scores(int k) { return available() && k <= panel_depth; }
+
+FASTKV_HALF void multiply_scores(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b,
+                                 uint16_t* scores, float* panel_scales) {
+    alignas(64) uint16_t panel[panel_depth * panel_cols];  // [k / 2][panel_cols][2]
+    const auto* rows = static_cast<const uint16_t*>(a.values);
+    const auto* columns = static_cast<const uint16_t*>(b.values);
+    const __m512i order = columns_in_words();
+    for (int col = 0; col < shape.n; col += panel_cols) {
+        const uint16_t* own = columns + static_cast<size_t>(col) * static_cast<size_t>(shape.k);
+        panel_scales[col / panel_cols] = halve_panel(own, shape.k, panel);
+        for (int r = 0; r < shape.m; r += sum_rows) {
+            const auto row = static_cast<size_t>(r);
+            put_products(rows + row * shape.a_stride, shape.a_stride, panel, shape.k, order,
+                         scores + row * shape.c_stride + col, shape.c_stride);
+        }
+    }
+}
+
 }  // namespace fastkv::kernels::half
 
 #else  // another processor or system: available() says so, and nothing else is called
@@ -190,6 +241,8 @@ void ready_rows(int, int, uint16_t*, size_t, Magnitude, float*) {}
 int column_scales(int, int) { return 0; }
 void ready_columns(int, int, uint16_t*, float*) {}
 void multiply(const ProductShape&, const ReadyRows&, const PackedColumns&, float*, const FetchAhead&) {}
+bool has_scores(int) { return false; }
+void multiply_scores(const ProductShape&, const ReadyRows&, const PackedColumns&, uint16_t*, float*) {}
 
 }  // namespace fastkv::kernels::half
 

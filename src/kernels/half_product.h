@@ -20,6 +20,13 @@ int column_scales(int n, int k);
 void ready_columns(int n, int k, uint16_t* packed, float* scales);
 void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c, const FetchAhead& ahead);
 
+/// Scores of queries by keys as float16: C[m][n] = A·B, divided by the scales of rows and by panel_scales [n / 64], for
+/// k that fit a panel (has_scores()). They are as exact as such sums are, and half as long as float32. For
+/// softmax_step() of half_softmax.h.
+bool has_scores(int k);
+void multiply_scores(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, uint16_t* scores,
+                     float* panel_scales);
+
 /// How far sums of random numbers may be off, as a share of the sum of their magnitudes. Of 96 equal numbers, all of
 /// whose roundings go the same way, it is worst_rounding.
 constexpr double rounding = 0x1p-9;

@@ -11,6 +11,7 @@
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/product.h"
+#include "kernels/score_block.h"
 #include "kernels/vector_ops.h"
 
 namespace fastkv::kernels {
@@ -242,7 +243,7 @@ struct Block {
 /// What one thread needs for a block of queries.
 struct Scratch {
     AlignedBuffer queries;     ///< [rows][key_length] of the products' type
-    AlignedBuffer scores;      ///< [strip_rows][keys of a run], then their probabilities in the products' type
+    AlignedBuffer scores;      ///< [strip_rows][keys of a run]: see ScoreBlock
     AlignedBuffer outputs;     ///< [n_group][rows][value_cols]
     AlignedBuffer statistics;  ///< max, sum, decay, scales of queries and of probabilities: [5][rows]
 };
@@ -271,17 +272,16 @@ struct Strip {
     bool sees_all = false;  ///< every row sees every key, as in most strips
 };
 
-/// Puts -inf where a query must not look.
-void hide_keys(const PrefillQueries& queries, const Block& block, int group_size, const Strip& strip, float* scores) {
-    constexpr float hidden = -std::numeric_limits<float>::infinity();
+/// Where a query must not look.
+void hide_keys(const PrefillQueries& queries, const Block& block, int group_size, const Strip& strip,
+               ScoreBlock& scores) {
     const int end_row = std::min(strip.first_row + strip.n_row, block.n_query * group_size);
     for (int r = strip.first_row; r < end_row; ++r) {
         const int query = block.first_query + r / group_size;
         const int begin = std::clamp(first_visible(queries, query) - strip.first_key, 0, strip.n_key);
         const int end = std::clamp(queries.key_row[query] + 1 - strip.first_key, begin, strip.n_key);
-        float* row = scores + static_cast<size_t>(r - strip.first_row) * static_cast<size_t>(strip.n_key);
-        std::fill(row, row + begin, hidden);
-        std::fill(row + end, row + strip.n_key, hidden);
+        scores.hide(r - strip.first_row, 0, begin);
+        scores.hide(r - strip.first_row, end, strip.n_key);
     }
 }
 
@@ -332,17 +332,16 @@ struct Pass {
     int rows;          ///< n_query · group_size
     int padded_rows;   ///< rows of every buffer
     ReadyRows loaded;  ///< Scratch::queries
-    float* scores;
+    void* scores;
     float* outputs;
-    float* max;  ///< [padded_rows]
-    float* sum;
-    float* decay;
-    float* scales;  ///< of probabilities
+    OnlineSoftmax online;  ///< [padded_rows]
+    float* scales;         ///< of probabilities
 
     ReadyRows queries_from(size_t row) const {
         const size_t bytes = static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type);
         return {static_cast<const std::byte*>(loaded.values) + row * bytes, loaded.scales + row};
     }
+    OnlineSoftmax online_from(size_t row) const { return {online.max + row, online.sum + row, online.decay + row}; }
 };
 
 /// One run of keys for one strip of rows: scores, a step of the online softmax, and what their values add.
@@ -350,15 +349,14 @@ void attend_strip(const Pass& pass, const Strip& strip) {
     const PackedKv::Impl& kv = pass.kv;
     const int unit = strip.first_key / kv.unit;
     const auto row = static_cast<size_t>(strip.first_row);
-    multiply(dense_product(kv.type, strip.n_row, strip.n_key, kv.key_length, false), pass.queries_from(row),
-             {kv.key_unit(pass.block.head_kv, unit)}, pass.scores);
-    if (!strip.sees_all) hide_keys(pass.queries, pass.block, pass.group_size, strip, pass.scores);
-    softmax_step(pass.scores, strip.n_row, strip.n_key, kv.type, pass.max + row, pass.sum + row, pass.decay + row);
-    const ReadyRows probabilities = ready_rows(kv.type, strip.n_row, strip.n_key, pass.scores,
-                                               static_cast<size_t>(strip.n_key), Magnitude::up_to_one, pass.scales);
+    ScoreBlock scores(kv.type, kv.key_length, strip.n_row, strip.n_key, pass.scores, pass.scales);
+    scores.multiply(pass.queries_from(row), {kv.key_unit(pass.block.head_kv, unit)});
+    if (!strip.sees_all) hide_keys(pass.queries, pass.block, pass.group_size, strip, scores);
+    const OnlineSoftmax online = pass.online_from(row);
+    const ReadyRows probabilities = scores.to_probabilities(online);
     for (int group = 0; group < kv.n_group; ++group) {
         float* part = pass.outputs + (static_cast<size_t>(group * pass.padded_rows) + row) * value_cols;
-        scale_rows(part, strip.n_row, value_cols, pass.decay + row);
+        scale_rows(part, strip.n_row, value_cols, online.decay);
         multiply(dense_product(kv.type, strip.n_row, value_cols, strip.n_key, true), probabilities,
                  {kv.value_unit(pass.block.head_kv, group, unit)}, part);
     }
@@ -395,10 +393,12 @@ Pass begin_pass(const PackedKv::Impl& kv, const PrefillQueries& queries, const B
     load_queries(queries, kv, block, group_size, padded_rows, scratch.queries.data());
     const ReadyRows loaded = ready_rows(kv.type, padded_rows, kv.key_length, scratch.queries.data(),
                                         static_cast<size_t>(kv.key_length), Magnitude::any, query_scales);
-    auto* scores = scratch.scores.reserve_as<float>(static_cast<size_t>(std::min(sizes.strip_rows, padded_rows)) *
-                                                    static_cast<size_t>(kv.run_units * kv.unit));
-    return {kv,      queries, block,       group_size,      rows,           padded_rows, loaded, scores,
-            outputs, max,     max + n_row, max + 2 * n_row, max + 4 * n_row};
+    scratch.scores.reserve(static_cast<size_t>(std::min(sizes.strip_rows, padded_rows)) *
+                           static_cast<size_t>(kv.run_units * kv.unit) *
+                           ScoreBlock::score_bytes(kv.type, kv.key_length));
+    const OnlineSoftmax online{max, max + n_row, max + 2 * n_row};
+    return {kv,      queries, block,          group_size, rows, padded_rows, loaded, scratch.scores.data(),
+            outputs, online,  max + 4 * n_row};
 }
 
 void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block& block, int group_size) {
@@ -415,7 +415,7 @@ void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block
             if (strip.n_key > 0) attend_strip(pass, strip);
         }
     }
-    store_outputs(queries, kv, block, group_size, pass.padded_rows, pass.outputs, pass.sum);
+    store_outputs(queries, kv, block, group_size, pass.padded_rows, pass.outputs, pass.online.sum);
 }
 
 /// Queries of a block.

@@ -136,6 +136,8 @@ void ready_columns(GemmType type, int n, int k, void* packed, float* scales) {
     if (engine_of(type) == Engine::half) half::ready_columns(n, k, static_cast<uint16_t*>(packed), scales);
 }
 
+bool has_half_scores(GemmType type, int k) { return engine_of(type) == Engine::half && half::has_scores(k); }
+
 void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c, FetchAhead& ahead) {
     switch (engine_of(shape.type)) {
         case Engine::amx: return amx::multiply(shape, a.values, b.values, c, ahead);

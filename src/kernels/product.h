@@ -53,6 +53,9 @@ ReadyRows ready_rows(GemmType type, int m, int k, void* rows, size_t stride, Mag
 int column_scales(GemmType type, int n, int k);
 void ready_columns(GemmType type, int n, int k, void* packed, float* scales);
 
+/// Whether scores of queries and keys of k values are multiplied into float16 (half_product.h).
+bool has_half_scores(GemmType type, int k);
+
 /// C (+)= A·B. `ahead` is moved on by what AMX brings along; the others leave it alone.
 void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c, FetchAhead& ahead);
 void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b, float* c);

@@ -316,19 +316,19 @@ HWY_INLINE void softmax_group(float* scores, T* target, int rows, int cols, floa
 }
 
 template <class T>
-HWY_INLINE void softmax_rows(float* scores, int rows, int cols, float* max, float* sum, float* decay) {
+HWY_INLINE void softmax_rows(float* scores, int rows, int cols, const OnlineSoftmax& online) {
     for (int first = 0; first < rows; first += row_group) {
         const size_t offset = static_cast<size_t>(first) * static_cast<size_t>(cols);
         softmax_group(scores + offset, reinterpret_cast<T*>(scores) + offset, std::min(row_group, rows - first), cols,
-                      max + first, sum + first, decay + first);
+                      online.max + first, online.sum + first, online.decay + first);
     }
 }
 
-void softmax_any(float* scores, int rows, int cols, GemmType type, float* max, float* sum, float* decay) {
+void softmax_any(float* scores, int rows, int cols, GemmType type, const OnlineSoftmax& online) {
     if (type == GemmType::bf16) {
-        softmax_rows<uint16_t>(scores, rows, cols, max, sum, decay);
+        softmax_rows<uint16_t>(scores, rows, cols, online);
     } else {
-        softmax_rows<float>(scores, rows, cols, max, sum, decay);
+        softmax_rows<float>(scores, rows, cols, online);
     }
 }
 
@@ -396,8 +396,8 @@ void store_kv_row(const float* source, int n, KvType type, void* target) {
     }
 }
 
-void softmax_step(float* scores, int rows, int cols, GemmType type, float* max, float* sum, float* decay) {
-    HWY_DYNAMIC_DISPATCH(softmax_any)(scores, rows, cols, type, max, sum, decay);
+void softmax_step(float* scores, int rows, int cols, GemmType type, const OnlineSoftmax& online) {
+    HWY_DYNAMIC_DISPATCH(softmax_any)(scores, rows, cols, type, online);
 }
 
 void scale_rows(float* x, int rows, int cols, const float* factor) {

@@ -27,12 +27,19 @@ void convert_kv_row(const void* source, KvType source_type, int n, GemmType type
 /// to nearest even).
 void store_kv_row(const float* source, int n, KvType type, void* target);
 
-/// One step of the online softmax, in powers of two and in place: scores [rows][cols] become probabilities
-/// [rows][cols] of `type` relative to the running maximum (bf16 ones fill the first half of the memory: the block
-/// stays in the cache). max [rows] and sum [rows] are brought up to date; decay [rows] is what outputs so far have to
-/// be multiplied by (1 for most rows). cols is a multiple of 64. Scores of -inf get a probability of 0, in bf16 of at
-/// most 2^-126; a row that has seen nothing else keeps max = -inf.
-void softmax_step(float* scores, int rows, int cols, GemmType type, float* max, float* sum, float* decay);
+/// What an online softmax knows of its rows: their largest score so far and the sum of their probabilities, both
+/// brought up to date by every step, and what outputs so far have to be multiplied by after it (1 for most rows).
+struct OnlineSoftmax {
+    float* max = nullptr;    ///< [rows], -inf before the first step
+    float* sum = nullptr;    ///< [rows], 0 before the first step
+    float* decay = nullptr;  ///< [rows]
+};
+
+/// One step of it, in powers of two and in place: scores [rows][cols] become probabilities [rows][cols] of `type`
+/// relative to the running maximum (bf16 ones fill the first half of the memory: the block stays in the cache). cols
+/// is a multiple of 64. Scores of -inf get a probability of 0, in bf16 of at most 2^-126; a row that has seen nothing
+/// else keeps max = -inf.
+void softmax_step(float* scores, int rows, int cols, GemmType type, const OnlineSoftmax& online);
 
 /// x [rows][cols]: row r is multiplied by factor[r]. cols is a multiple of 64.
 void scale_rows(float* x, int rows, int cols, const float* factor);
