@@ -19,7 +19,7 @@ namespace {
 using panels::panel_cols;
 
 /// Values of k of a panel: as float16 it fills half of a first-level cache of 48 KiB.
-constexpr int panel_depth = 192;
+constexpr int panel_depth = scale_keys;
 
 /// The largest of a row of A lies in [4, 8), that of a panel of B in [16, 32): the products of a panel stay below
 /// 65,504, and what is 2^16 or 2^18 times smaller still has all of bf16's bits.
@@ -55,14 +55,14 @@ FASTKV_HALF uint32_t largest_of(const uint16_t* values, int n) {
     return _mm512_reduce_max_epu32(_mm512_max_epu32(lower, _mm512_srli_epi32(largest, 16)));
 }
 
-/// n bf16, a multiple of 32, as float16, what is too small as zero. `target` may be `values`.
-FASTKV_HALF void halve(const uint16_t* values, int n, Halving halving, uint16_t* target) {
+/// n bf16, a multiple of 32, become float16, what is too small zero.
+FASTKV_HALF void halve(uint16_t* values, int n, Halving halving) {
     const __m512i offset = _mm512_set1_epi16(static_cast<int16_t>(halving.offset << 7));
     const __m512i sign = _mm512_set1_epi32(static_cast<int>(0x80008000U));
     for (int i = 0; i < n; i += 32) {
         const __m512i bits = _mm512_loadu_si512(values + i);
         const __m512i shifted = _mm512_slli_epi16(_mm512_subs_epu16(magnitudes(bits), offset), 3);
-        _mm512_storeu_si512(target + i, _mm512_ternarylogic_epi32(sign, bits, shifted, 0xEA));  // sign & bits | shifted
+        _mm512_storeu_si512(values + i, _mm512_ternarylogic_epi32(sign, bits, shifted, 0xEA));  // sign & bits | shifted
     }
 }
 
@@ -144,11 +144,10 @@ FASTKV_HALF void put_products(const uint16_t* a, size_t a_stride, const uint16_t
     }
 }
 
-/// A panel as float16; returns what its products are to be multiplied by. `target` may be `panel`.
-FASTKV_HALF float halve_panel(const uint16_t* panel, int depth, uint16_t* target) {
-    const int n = depth * panel_cols;
-    const Halving halving = Halving::of(largest_of(panel, n), panel_exponent);
-    halve(panel, n, halving, target);
+/// n values as float16, in place, the largest of them with the exponent; returns what products are to be multiplied by.
+FASTKV_HALF float halve_all(uint16_t* values, int n, uint32_t largest, int exponent) {
+    const Halving halving = Halving::of(largest, exponent);
+    halve(values, n, halving);
     return halving.inverse;
 }
 
@@ -159,9 +158,9 @@ class Kernel {
 
     void load_rows(const panels::Rows& rows, int) { rows_ = rows; }
 
-    void load_columns(const uint16_t* panel, int depth, const float* scale) {
-        columns_ = scale ? panel : own_columns_;
-        column_scale_ = scale ? *scale : halve_panel(panel, depth, own_columns_);
+    void load_columns(const uint16_t* panel, int, const float* scale) {
+        columns_ = panel;
+        column_scale_ = *scale;
     }
 
     void multiply(int row, int depth, bool accumulate, float* c, size_t c_stride) const {
@@ -173,7 +172,6 @@ class Kernel {
     panels::Rows rows_;
     const uint16_t* columns_ = nullptr;  ///< [depth / 2][panel_cols][2] float16
     float column_scale_ = 0;
-    alignas(64) uint16_t own_columns_[panel_depth * panel_cols];
 };
 
 }  // namespace
@@ -187,9 +185,7 @@ void ready_rows(int m, int k, uint16_t* rows, size_t stride, Magnitude magnitude
     constexpr uint32_t one = 0x3F80;
     for (int r = 0; r < m; ++r, rows += stride) {
         const uint32_t largest = magnitude == Magnitude::up_to_one ? one : largest_of(rows, k);
-        const Halving halving = Halving::of(largest, row_exponent);
-        halve(rows, k, halving, rows);
-        scales[r] = halving.inverse;
+        scales[r] = halve_all(rows, k, largest, row_exponent);
     }
 }
 
@@ -200,7 +196,8 @@ void ready_columns(int n, int k, uint16_t* packed, float* scales) {
     for (int col = 0; col < n; col += panel_cols) {
         for (int panel = 0; panel < cuts.n; ++panel) {
             uint16_t* values = packed + cuts.offset(col, panel);
-            scales[cuts.index(col, panel)] = halve_panel(values, cuts.length(panel), values);
+            const int count = cuts.length(panel) * panel_cols;
+            scales[cuts.index(col, panel)] = halve_all(values, count, largest_of(values, count), panel_exponent);
         }
     }
 }
@@ -214,14 +211,12 @@ void multiply(const ProductShape& shape, const ReadyRows& a, const PackedColumns
 bool has_scores(int k) { return available() && k <= panel_depth; }
 
 FASTKV_HALF void multiply_scores(const ProductShape& shape, const ReadyRows& a, const PackedColumns& b,
-                                 uint16_t* scores, float* panel_scales) {
-    alignas(64) uint16_t panel[panel_depth * panel_cols];  // [k / 2][panel_cols][2]
+                                 uint16_t* scores) {
     const auto* rows = static_cast<const uint16_t*>(a.values);
     const auto* columns = static_cast<const uint16_t*>(b.values);
     const __m512i order = columns_in_words();
     for (int col = 0; col < shape.n; col += panel_cols) {
-        const uint16_t* own = columns + static_cast<size_t>(col) * static_cast<size_t>(shape.k);
-        panel_scales[col / panel_cols] = halve_panel(own, shape.k, panel);
+        const uint16_t* panel = columns + static_cast<size_t>(col) * static_cast<size_t>(shape.k);
         for (int r = 0; r < shape.m; r += sum_rows) {
             const auto row = static_cast<size_t>(r);
             put_products(rows + row * shape.a_stride, shape.a_stride, panel, shape.k, order,
@@ -242,7 +237,7 @@ int column_scales(int, int) { return 0; }
 void ready_columns(int, int, uint16_t*, float*) {}
 void multiply(const ProductShape&, const ReadyRows&, const PackedColumns&, float*, const FetchAhead&) {}
 bool has_scores(int) { return false; }
-void multiply_scores(const ProductShape&, const ReadyRows&, const PackedColumns&, uint16_t*, float*) {}
+void multiply_scores(const ProductShape&, const ReadyRows&, const PackedColumns&, uint16_t*) {}
 
 }  // namespace fastkv::kernels::half
 

@@ -10,7 +10,7 @@ namespace fastkv::kernels::half {
 /// Most scores of a row.
 constexpr int max_score_cols = 512;
 
-/// What scores have been divided by, in multiply_scores().
+/// What scores are to be multiplied by (multiply_scores()).
 struct ScoreScales {
     const float* row = nullptr;    ///< [rows]
     const float* panel = nullptr;  ///< [cols / 64]

@@ -73,7 +73,7 @@ struct Rows {
 /// C (+)= A·B by `kernel`, one for every product, which has
 ///   whole_depth                                         values of k of all panels but the last
 ///   load_rows(rows, depth)                              some values of k of all rows
-///   load_columns(panel, depth, scale)                   a panel's; with a scale if they are ready
+///   load_columns(panel, depth, scale)                   a panel's, with its scale if it has one
 ///   multiply(row, depth, accumulate, c, c_stride)       adds their products for a block of rows: C
 ///   [block_rows][panel_cols]
 /// `ahead` is multiplied afterwards.

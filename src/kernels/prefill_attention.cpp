@@ -30,6 +30,10 @@ constexpr int value_cols = 64;
 /// Queries of a block at most: later ones would keep earlier ones waiting for keys that they do not see.
 constexpr int max_block_queries = 128;
 
+/// Rows of a strip over a block's last run of keys: of more, the first would be multiplied by more keys that only the
+/// last ones see.
+constexpr int max_edge_rows = 192;
+
 /// Rows about to be packed lie this much further apart than they are long (see gemm.cpp).
 constexpr int stride_padding = 32;
 
@@ -110,12 +114,17 @@ struct PackedKv::Impl {
     int key_length = 0;  ///< head_dim padded for the product with the queries
     int n_group = 0;     ///< groups of value columns
     int n_head_kv = 0;
-    int unit = 0;       ///< keys per packed unit
-    int run_units = 0;  ///< units that one product may take
-    int max_units = 0;  ///< per head
+    int unit = 0;        ///< keys per packed unit
+    int run_units = 0;   ///< units that one product may take
+    int step_units = 0;  ///< runs begin at multiples of so many
+    int max_units = 0;   ///< per head
     size_t k_unit_bytes = 0;
     size_t v_unit_bytes = 0;
+    int n_key_scale = 0;                     ///< scales of a unit, 0 where products take none
+    int n_run_scale = 0;                     ///< scales of values of a head's runs, in the same way
     AlignedBuffer key_memory, value_memory;  ///< of its own
+    AlignedBuffer key_scales;                ///< [n_head_kv][max_units][n_key_scale]
+    AlignedBuffer value_scales;              ///< [n_head_kv][n_group][n_run_scale]
 
     KvView k, v;  ///< rows to be packed
     int n_rows = 0;
@@ -135,6 +144,15 @@ struct PackedKv::Impl {
     std::byte* value_unit(int head, int group, int u) const {
         return values.of_head(head) + static_cast<size_t>(group * max_units + u) * v_unit_bytes;
     }
+    /// Of the run that begins with unit u; none where products take none.
+    float* scales_of_keys(int head, int u) const {
+        if (n_key_scale == 0) return nullptr;
+        return key_scales.as<float>() + static_cast<size_t>((head * max_units + u) * n_key_scale);
+    }
+    float* scales_of_values(int head, int group, int u) const {
+        if (n_run_scale == 0) return nullptr;
+        return value_scales.as<float>() + static_cast<size_t>((head * n_group + group) * n_run_scale + u / step_units);
+    }
 };
 
 PackedKv::PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows) : impl_(std::make_unique<Impl>()) {
@@ -148,9 +166,14 @@ PackedKv::PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows) : i
     const bool runs = units_concatenate(type, kv.key_length);
     kv.unit = runs ? unit_keys : lone_unit_keys;
     kv.run_units = runs ? product_sizes(type).run_keys / unit_keys : 1;
+    kv.step_units = std::max(1, product_sizes(type).scale_keys / kv.unit);
     kv.max_units = (max_rows + kv.unit - 1) / kv.unit;
     kv.k_unit_bytes = packed_operand_bytes(type, kv.unit, kv.key_length);
     kv.v_unit_bytes = packed_operand_bytes(type, value_cols, kv.unit);
+    kv.n_key_scale = column_scales(type, kv.unit, kv.key_length);
+    kv.n_run_scale = column_scales(type, value_cols, kv.max_units * kv.unit);
+    kv.key_scales.reserve_as<float>(static_cast<size_t>(n_head_kv * kv.max_units * kv.n_key_scale));
+    kv.value_scales.reserve_as<float>(static_cast<size_t>(n_head_kv * kv.n_group * kv.n_run_scale));
 }
 
 PackedKv::~PackedKv() = default;
@@ -221,12 +244,15 @@ void PackedKv::pack(Team& team) const {
                      key_stride);
         pack_operand(kv.type, n_key, kv.key_length, OperandOrder::transposed, scratch.data(), key_stride,
                      kv.key_unit(head, u));
+        ready_columns(kv.type, n_key, kv.key_length, kv.key_unit(head, u), kv.scales_of_keys(head, u));
         convert_keys(kv.v, head, u * kv.unit, n_key, kv.n_rows, kv.head_dim, kv.type, scratch.data(), value_length,
                      value_stride);
         for (int group = 0; group < kv.n_group; ++group) {
             const size_t offset = static_cast<size_t>(group * value_cols) * gemm_type_size(kv.type);
+            std::byte* packed = kv.value_unit(head, group, u);
             pack_operand(kv.type, value_cols, n_key, OperandOrder::straight, scratch.data() + offset, value_stride,
-                         kv.value_unit(head, group, u));
+                         packed);
+            ready_columns(kv.type, value_cols, n_key, packed, kv.scales_of_values(head, group, u));
         }
     }
 }
@@ -347,10 +373,10 @@ struct Pass {
 /// One run of keys for one strip of rows: scores, a step of the online softmax, and what their values add.
 void attend_strip(const Pass& pass, const Strip& strip) {
     const PackedKv::Impl& kv = pass.kv;
-    const int unit = strip.first_key / kv.unit;
+    const int head = pass.block.head_kv, unit = strip.first_key / kv.unit;
     const auto row = static_cast<size_t>(strip.first_row);
     ScoreBlock scores(kv.type, kv.key_length, strip.n_row, strip.n_key, pass.scores, pass.scales);
-    scores.multiply(pass.queries_from(row), {kv.key_unit(pass.block.head_kv, unit)});
+    scores.multiply(pass.queries_from(row), {kv.key_unit(head, unit), kv.scales_of_keys(head, unit)});
     if (!strip.sees_all) hide_keys(pass.queries, pass.block, pass.group_size, strip, scores);
     const OnlineSoftmax online = pass.online_from(row);
     const ReadyRows probabilities = scores.to_probabilities(online);
@@ -358,7 +384,7 @@ void attend_strip(const Pass& pass, const Strip& strip) {
         float* part = pass.outputs + (static_cast<size_t>(group * pass.padded_rows) + row) * value_cols;
         scale_rows(part, strip.n_row, value_cols, online.decay);
         multiply(dense_product(kv.type, strip.n_row, value_cols, strip.n_key, true), probabilities,
-                 {kv.value_unit(pass.block.head_kv, group, unit)}, part);
+                 {kv.value_unit(head, group, unit), kv.scales_of_values(head, group, unit)}, part);
     }
 }
 
@@ -368,7 +394,8 @@ Strip visible_strip(const Pass& pass, int first_row, int n_row, int first_key, i
     const int first_query = pass.block.first_query + first_row / pass.group_size;
     const int last_query = pass.block.first_query + last_row / pass.group_size;
     const int unit = pass.kv.unit;
-    const int begin = std::max(first_key, first_visible(pass.queries, first_query) / unit * unit);
+    const int step = pass.kv.step_units * unit;
+    const int begin = std::max(first_key, first_visible(pass.queries, first_query) / step * step);
     const int end = std::min(end_key, round_up(pass.queries.key_row[last_query] + 1, unit));
     // the first query sees the last of them, and the last query's window still has the first
     const bool sees_all =
@@ -403,12 +430,13 @@ Pass begin_pass(const PackedKv::Impl& kv, const PrefillQueries& queries, const B
 
 void attend(const PackedKv::Impl& kv, const PrefillQueries& queries, const Block& block, int group_size) {
     const Pass pass = begin_pass(kv, queries, block, group_size);
-    const int strip_rows = product_sizes(kv.type).strip_rows;
-    const int begin = first_visible(queries, block.first_query) / kv.unit;
+    const int whole_strip = product_sizes(kv.type).strip_rows;
+    const int begin = first_visible(queries, block.first_query) / kv.unit / kv.step_units * kv.step_units;
     const int end = queries.key_row[block.first_query + block.n_query - 1] / kv.unit + 1;
     const int n_run = (end - begin + kv.run_units - 1) / kv.run_units;
-    const int step = (end - begin + n_run - 1) / n_run;  // runs of about equal length
+    const int step = round_up((end - begin + n_run - 1) / n_run, kv.step_units);  // runs of about equal length
     for (int u = begin; u < end; u += step) {
+        const int strip_rows = u + step < end ? whole_strip : std::min(whole_strip, max_edge_rows);
         for (int row = 0; row < pass.padded_rows; row += strip_rows) {
             const Strip strip = visible_strip(pass, row, std::min(strip_rows, pass.padded_rows - row), u * kv.unit,
                                               std::min(end, u + step) * kv.unit);

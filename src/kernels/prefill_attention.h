@@ -21,7 +21,7 @@ class PackedKv {
     PackedKv(PackedKv&&) noexcept;
     PackedKv& operator=(PackedKv&&) noexcept;
 
-    size_t bytes() const;                    ///< of memory of its own
+    size_t bytes() const;                    ///< of memory of its own, but for scales
     size_t bytes_beside(KvType rows) const;  ///< that it will have, for the longest layer, if all rows are packed over
 
     /// Rows of a head that give the packed operands of `n_rows` room.

@@ -73,7 +73,8 @@ ProductSizes product_sizes(GemmType type) {
                 .linear_k = 1 << 16,
                 .attention_rows = 384,
                 .strip_rows = 384,
-                .run_keys = 256,
+                .run_keys = engine == Engine::half ? 2 * half::scale_keys : 256,
+                .scale_keys = engine == Engine::half ? half::scale_keys : 0,
                 .into_rows = true,
                 .row_gap = 32};
     if (engine == Engine::amx || type == GemmType::int8)
@@ -83,6 +84,7 @@ ProductSizes product_sizes(GemmType type) {
                 .attention_rows = 384,
                 .strip_rows = 32,
                 .run_keys = 256,
+                .scale_keys = 0,
                 .into_rows = true,
                 .row_gap = type == GemmType::int8 ? 64 : 32};
     return {.m_step = product_m_step,
@@ -91,6 +93,7 @@ ProductSizes product_sizes(GemmType type) {
             .attention_rows = 192,
             .strip_rows = 192,
             .run_keys = 512,
+            .scale_keys = 0,
             .into_rows = false,
             .row_gap = 0};
 }

@@ -18,7 +18,8 @@ struct ProductSizes {
     int linear_k;        ///< values of k per product; longer rows are summed up product by product
     int attention_rows;  ///< query rows that pass over a run of keys together
     int strip_rows;      ///< of these, rows whose scores are multiplied, softmaxed and multiplied again at a time
-    int run_keys;        ///< keys per product
+    int run_keys;        ///< keys per product, a multiple of scale_keys
+    int scale_keys;      ///< keys that share a scale of values, so that runs begin at multiples of it; 0: any
     bool into_rows;      ///< results may have gaps between rows; without it they go by way of memory that has none
     int row_gap;         ///< values between rows of x: with AMX rows a power of two apart fall on the same cache sets
 };
@@ -48,8 +49,8 @@ void pack_operand(GemmType type, int n, int k, OperandOrder order, const void* s
 /// some of its values of k: those of float16 want that. `scales` [m] are filled then, and belong to the rows.
 ReadyRows ready_rows(GemmType type, int m, int k, void* rows, size_t stride, Magnitude magnitude, float* scales);
 
-/// The same for a packed B [k][n], which saves products the trouble and can be left out: how many scales it takes (none
-/// where there is nothing to do), and the call, for all of k that products will take.
+/// The same for a packed B [k][n]: how many scales it takes (none where there is nothing to do), and the call, for all
+/// of k that products will take.
 int column_scales(GemmType type, int n, int k);
 void ready_columns(GemmType type, int n, int k, void* packed, float* scales);
 

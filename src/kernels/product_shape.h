@@ -34,10 +34,10 @@ struct ReadyRows {
     const float* scales = nullptr;  ///< [m], where products ask for any
 };
 
-/// A packed B, and if ready_columns() was called for it what that filled.
+/// A packed B, made ready once by ready_columns().
 struct PackedColumns {
     const void* values = nullptr;
-    const float* scales = nullptr;
+    const float* scales = nullptr;  ///< where products ask for any
 };
 
 /// What is known of values beforehand: probabilities need not be looked through for the largest.

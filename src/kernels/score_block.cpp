@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "kernels/half_product.h"
-#include "kernels/half_softmax.h"
 
 namespace fastkv::kernels {
 
@@ -24,8 +23,8 @@ ScoreBlock::ScoreBlock(GemmType type, int key_length, int n_row, int n_key, void
 void ScoreBlock::multiply(const ReadyRows& queries, const PackedColumns& keys) {
     const ProductShape shape = dense_product(type_, n_row_, n_key_, key_length_, false);
     if (in_half_) {
-        query_scales_ = queries.scales;
-        half::multiply_scores(shape, queries, keys, static_cast<uint16_t*>(memory_), panel_scales_);
+        scales_of_scores_ = {queries.scales, keys.scales};
+        half::multiply_scores(shape, queries, keys, static_cast<uint16_t*>(memory_));
     } else {
         kernels::multiply(shape, queries, keys, static_cast<float*>(memory_));
     }
@@ -45,7 +44,7 @@ void ScoreBlock::hide(int row, int begin, int end) {
 
 ReadyRows ScoreBlock::to_probabilities(const OnlineSoftmax& online) {
     if (in_half_) {
-        half::softmax_step(static_cast<uint16_t*>(memory_), n_row_, n_key_, {query_scales_, panel_scales_}, online);
+        half::softmax_step(static_cast<uint16_t*>(memory_), n_row_, n_key_, scales_of_scores_, online);
         std::fill(scales_, scales_ + n_row_, 1.0F);
         return {memory_, scales_};
     }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <span>
 
+#include "kernels/half_softmax.h"
 #include "kernels/product.h"
 #include "kernels/vector_ops.h"
 
@@ -14,8 +15,6 @@ namespace fastkv::kernels {
 /// products are of float16, both are float16.
 class ScoreBlock {
   public:
-    static constexpr int max_keys = 512;
-
     /// Bytes of a score of queries and keys of `key_length` values.
     static size_t score_bytes(GemmType type, int key_length);
 
@@ -39,8 +38,7 @@ class ScoreBlock {
     void* memory_;
     float* scales_;
     bool in_half_;
-    const float* query_scales_ = nullptr;  ///< [n_row]
-    float panel_scales_[max_keys / product_n_step];
+    half::ScoreScales scales_of_scores_;
 };
 
 }  // namespace fastkv::kernels
