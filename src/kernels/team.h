@@ -16,14 +16,15 @@ struct Cut {
     int n = 0;
     int smallest = 1;       ///< steps of a piece, but the last
     int largest = INT_MAX;  ///< as well
-    int multiple = 1;       ///< a piece is a multiple of so many steps, but the last, which takes what is left of one
+    int multiple = 1;       ///< a piece is a multiple of so many steps, but the last, which takes what is left of less
+                            ///< than half of one, too
 
     int end(int begin, int n_thread) const {
         const int left = n - begin;
         const int64_t share = n_thread == 1 ? left : int64_t{3} * left / (int64_t{4} * n_thread);
         const int64_t whole = (std::max<int64_t>(share, smallest) + multiple - 1) / multiple * multiple;
         const auto size = static_cast<int>(std::min<int64_t>(whole, largest));
-        return left - size < multiple ? n : begin + size;
+        return 2 * (left - size) < multiple ? n : begin + size;
     }
 };
 
