@@ -24,6 +24,9 @@ namespace fastkv::kernels::cache {
 
 /// Entries per step of the online softmax: their K, then their V, stay in the first-level cache while they are used.
 constexpr int block_entries = 64;
+/// Halves of a range that are at least as long are read by turns. Short ones come from the caches anyway, and two
+/// beginnings that nothing has asked for cost more than one.
+constexpr int long_half = 8 * block_entries;
 /// Query heads whose sums are kept in registers together.
 constexpr int max_group = 8;
 /// Measured: 1 to 2 KiB are best, 4 KiB cost 5 %, without it a third of the speed is lost.
@@ -34,10 +37,28 @@ constexpr int max_pieces = 16;
 /// Rows of queries and outputs are padded with zeros to whole vectors of any target.
 constexpr int row_step = 16;
 
-/// Rows of one head of K or V within a block.
+/// Entries of one head within a block: one behind the other, or by turns from two places.
+struct Entries {
+    int first = 0;
+    int n = 0;
+    int step = 2;   ///< from a pair to the next
+    int apart = 1;  ///< the two of a pair
+
+    int at(int j) const { return first + j / 2 * step + j % 2 * apart; }
+};
+
+/// Their rows of K or V, in bytes.
 struct Rows {
     const std::byte* data = nullptr;
-    size_t stride = 0;  ///< bytes
+    size_t size = 0;   ///< of a row
+    size_t step = 0;   ///< from a pair to the next
+    size_t apart = 0;  ///< the two of a pair
+
+    template <class T>
+    const T* at(int j) const {
+        const auto pair = static_cast<size_t>(j / 2), second = static_cast<size_t>(j % 2);
+        return reinterpret_cast<const T*>(data + pair * step + second * apart);
+    }
 };
 
 struct Scratch {
@@ -102,8 +123,8 @@ HWY_INLINE void score(const cache::Rows& k, int n, int dim, const float* q, floa
         const T* row[E];
         VF sum[G][E];
         for (int e = 0; e < E; ++e) {
-            row[e] = reinterpret_cast<const T*>(k.data + static_cast<size_t>(std::min(j + e, n - 1)) * k.stride);
-            fetch_ahead(row[e], k.stride);
+            row[e] = k.at<T>(std::min(j + e, n - 1));
+            fetch_ahead(row[e], k.size);
             for (int g = 0; g < G; ++g) {
                 sum[g][e] = hn::Zero(d);
             }
@@ -138,8 +159,8 @@ HWY_INLINE void add_weighted_cols(const cache::Rows& v, int n, int dim, int firs
         }
     }
     for (int j = 0; j < n; ++j) {
-        const T* row = reinterpret_cast<const T*>(v.data + static_cast<size_t>(j) * v.stride);
-        if (first == 0) fetch_ahead(row, v.stride);
+        const T* row = v.at<T>(j);
+        if (first == 0) fetch_ahead(row, v.size);
         VF value[V];
         for (int c = 0; c < V; ++c) {
             value[c] = load(row, static_cast<size_t>(first + c * lanes));
@@ -300,42 +321,44 @@ void for_groups(const CacheQuery& query, int first, int last, const DoGroup& do_
     }
 }
 
-/// Entries [first, first + n) of a head, as they lie or widened and padded.
-cache::Rows rows_of(const Work& work, const KvRows& rows, const CacheHead& head, int first, int n) {
-    const auto* data =
-        static_cast<const std::byte*>(rows.data) + static_cast<size_t>(head.first_row + first) * rows.row_stride;
-    if (!work.widen) {
-        return {data, rows.row_stride};
-    }
+/// Entries of a head, as they lie or widened and padded.
+cache::Rows rows_of(const Work& work, const KvRows& rows, const CacheHead& head, const cache::Entries& entries) {
+    const size_t size = rows.row_stride;
+    const auto* data = static_cast<const std::byte*>(rows.data) + static_cast<size_t>(head.first_row) * size;
+    const auto bytes = [&](int n_row) { return static_cast<size_t>(n_row) * size; };
+    if (!work.widen) return {data + bytes(entries.first), size, bytes(entries.step), bytes(entries.apart)};
     auto* widened = work.scratch->widened.as<float>();
-    for (int j = 0; j < n; ++j) {
-        convert_kv_row(data + static_cast<size_t>(j) * rows.row_stride, rows.type, work.query->head_dim, GemmType::f32,
+    for (int j = 0; j < entries.n; ++j) {
+        convert_kv_row(data + bytes(entries.at(j)), rows.type, work.query->head_dim, GemmType::f32,
                        widened + j * work.dim, work.dim);
     }
-    return {reinterpret_cast<const std::byte*>(widened), static_cast<size_t>(work.dim) * sizeof(float)};
+    const size_t wide = static_cast<size_t>(work.dim) * sizeof(float);
+    return {reinterpret_cast<const std::byte*>(widened), wide, 2 * wide, wide};
 }
 
-/// Which of the entries [first, first + n) of a head the sliding window hides; null without a window.
-const bool* hidden_entries(const CacheQuery& query, const CacheHead& head, int first, int n, bool* hidden) {
+/// Which of a head's entries the sliding window hides; null without a window.
+const bool* hidden_entries(const CacheQuery& query, const CacheHead& head, const cache::Entries& entries,
+                           bool* hidden) {
     if (query.sliding_window == 0) {
         return nullptr;
     }
-    for (int j = 0; j < n; ++j) {
-        hidden[j] = query.query_position - head.position[first + j] >= query.sliding_window;
+    for (int j = 0; j < entries.n; ++j) {
+        hidden[j] = query.query_position - head.position[entries.at(j)] >= query.sliding_window;
     }
     return hidden;
 }
 
-/// Scores of a group over the entries [first, first + n) in the scratch's `scores`, -inf for hidden ones. False where
-/// the sliding window hides all of them: then nothing is computed.
-bool score_entries(const Work& work, const Group& group, Score score_block, int first, int n) {
+/// Scores of a group over a block's entries in the scratch's `scores`, -inf for hidden ones. False where the sliding
+/// window hides all of them: then nothing is computed.
+bool score_entries(const Work& work, const Group& group, Score score_block, const cache::Entries& entries) {
+    const int n = entries.n;
     bool storage[cache::block_entries];
-    const bool* hidden = hidden_entries(*work.query, *group.head, first, n, storage);
+    const bool* hidden = hidden_entries(*work.query, *group.head, entries, storage);
     if (hidden != nullptr && std::all_of(hidden, hidden + n, [](bool h) { return h; })) {
         return false;
     }
     auto* scores = work.scratch->scores.as<float>();
-    const cache::Rows k = rows_of(work, work.query->k, *group.head, first, n);
+    const cache::Rows k = rows_of(work, work.query->k, *group.head, entries);
     score_block(k, n, work.dim, work.scratch->queries.as<float>() + group.first * work.dim, scores);
     for (int g = 0; hidden != nullptr && g < group.n; ++g) {
         float* row = scores + g * cache::block_entries;
@@ -344,6 +367,23 @@ bool score_entries(const Work& work, const Group& group, Score score_block, int 
         }
     }
     return true;
+}
+
+/// Calls do_block(Entries) for the entries [begin, end) of a head. Both halves of a long range take turns: two streams
+/// of memory arrive faster than one. Not with a sliding window, which hides blocks as a whole.
+template <class DoBlock>
+void for_blocks(const CacheQuery& query, int begin, int end, const DoBlock& do_block) {
+    const int half = query.sliding_window == 0 ? (end - begin) / 2 : 0;
+    if (half >= cache::long_half) {
+        for (int i = 0; i < half; i += cache::block_entries / 2) {
+            const int n_pair = std::min(cache::block_entries / 2, half - i);
+            do_block(cache::Entries{.first = begin + i, .n = 2 * n_pair, .step = 1, .apart = half});
+        }
+        begin += 2 * half;
+    }
+    for (; begin < end; begin += cache::block_entries) {
+        do_block(cache::Entries{.first = begin, .n = std::min(cache::block_entries, end - begin)});
+    }
 }
 
 /// One group over the entries [begin, end) of its cached head, into partial [group][2 + head_dim].
@@ -358,16 +398,13 @@ void attend_group(const Work& work, const Group& group, int begin, int end, floa
     const AddWeighted add_block = add_weighted_for(work.widen ? KvType::f32 : query.v.type, group.n);
     std::fill(max, max + group.n, -std::numeric_limits<float>::infinity());
     std::fill(out, out + group.n * dim, 0.0F);
-    for (int first = begin; first < end; first += cache::block_entries) {
-        const int n = std::min(cache::block_entries, end - first);
-        if (!score_entries(work, group, score_block, first, n)) {
-            continue;
-        }
+    for_blocks(query, begin, end, [&](const cache::Entries& entries) {
+        if (!score_entries(work, group, score_block, entries)) return;
         for (int g = 0; g < group.n; ++g) {
-            fold_scores(scores + g * cache::block_entries, n, dim, max + g, sum + g, out + g * dim);
+            fold_scores(scores + g * cache::block_entries, entries.n, dim, max + g, sum + g, out + g * dim);
         }
-        add_block(rows_of(work, query.v, *group.head, first, n), n, dim, scores, out);
-    }
+        add_block(rows_of(work, query.v, *group.head, entries), entries.n, dim, scores, out);
+    });
     for (int g = 0; g < group.n; ++g) {
         float* target = partial + g * (2 + query.head_dim);
         target[0] = max[g];
@@ -386,9 +423,7 @@ void weigh_group(const Work& work, const Group& group, float* weights, size_t we
     const Score score_block = score_for(work.widen ? KvType::f32 : work.query->k.type, group.n);
     for (int first = 0; first < n_entry; first += cache::block_entries) {
         const int n = std::min(cache::block_entries, n_entry - first);
-        if (!score_entries(work, group, score_block, first, n)) {
-            continue;
-        }
+        if (!score_entries(work, group, score_block, {.first = first, .n = n})) continue;
         for (int g = 0; g < group.n; ++g) {
             std::copy_n(work.scratch->scores.as<float>() + g * cache::block_entries, n,
                         all + static_cast<size_t>(g) * static_cast<size_t>(stride) + first);

@@ -120,11 +120,11 @@ struct PackedKv::Impl {
     int max_units = 0;   ///< per head
     size_t k_unit_bytes = 0;
     size_t v_unit_bytes = 0;
-    int n_key_scale = 0;                     ///< scales of a unit, 0 where products take none
-    int n_run_scale = 0;                     ///< scales of values of a head's runs, in the same way
+    int n_key_scale = 0;                     ///< of a unit, 0 where products take none
+    int n_value_scale = 0;                   ///< of a head's group of columns: one for every step_units units
     AlignedBuffer key_memory, value_memory;  ///< of its own
     AlignedBuffer key_scales;                ///< [n_head_kv][max_units][n_key_scale]
-    AlignedBuffer value_scales;              ///< [n_head_kv][n_group][n_run_scale]
+    AlignedBuffer value_scales;              ///< [n_head_kv][n_group][n_value_scale]
 
     KvView k, v;  ///< rows to be packed
     int n_rows = 0;
@@ -150,8 +150,9 @@ struct PackedKv::Impl {
         return key_scales.as<float>() + static_cast<size_t>((head * max_units + u) * n_key_scale);
     }
     float* scales_of_values(int head, int group, int u) const {
-        if (n_run_scale == 0) return nullptr;
-        return value_scales.as<float>() + static_cast<size_t>((head * n_group + group) * n_run_scale + u / step_units);
+        if (n_value_scale == 0) return nullptr;
+        return value_scales.as<float>() +
+               static_cast<size_t>((head * n_group + group) * n_value_scale + u / step_units);
     }
 };
 
@@ -171,9 +172,9 @@ PackedKv::PackedKv(GemmType type, int head_dim, int n_head_kv, int max_rows) : i
     kv.k_unit_bytes = packed_operand_bytes(type, kv.unit, kv.key_length);
     kv.v_unit_bytes = packed_operand_bytes(type, value_cols, kv.unit);
     kv.n_key_scale = column_scales(type, kv.unit, kv.key_length);
-    kv.n_run_scale = column_scales(type, value_cols, kv.max_units * kv.unit);
+    kv.n_value_scale = column_scales(type, value_cols, kv.max_units * kv.unit);
     kv.key_scales.reserve_as<float>(static_cast<size_t>(n_head_kv * kv.max_units * kv.n_key_scale));
-    kv.value_scales.reserve_as<float>(static_cast<size_t>(n_head_kv * kv.n_group * kv.n_run_scale));
+    kv.value_scales.reserve_as<float>(static_cast<size_t>(n_head_kv * kv.n_group * kv.n_value_scale));
 }
 
 PackedKv::~PackedKv() = default;
@@ -298,7 +299,7 @@ struct Strip {
     bool sees_all = false;  ///< every row sees every key, as in most strips
 };
 
-/// Where a query must not look.
+/// Hides keys that a query must not look at.
 void hide_keys(const PrefillQueries& queries, const Block& block, int group_size, const Strip& strip,
                ScoreBlock& scores) {
     const int end_row = std::min(strip.first_row + strip.n_row, block.n_query * group_size);
