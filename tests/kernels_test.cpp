@@ -1426,37 +1426,38 @@ TEST(CacheScale, IsThatOfTheStoredKeys) {
     for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-4 * b[i] + 1e-12) << i;
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Cache,
-                         testing::Values(CacheCase{64, 3, Lengths{1, 1, 1}, 0, 1, seq, f16, f16},
-                                         CacheCase{64, 3, Lengths{1, 1, 1}, 0, 8, par, f16, f16},
-                                         CacheCase{64, 3, Lengths{5, 5, 5}, 0, 8, par, f16, f16},
-                                         CacheCase{64, 3, Lengths{1000, 1000, 1000}, 0, 2, par, f16, f16},
-                                         CacheCase{128, 4, Lengths(8, 333), 0, 3, par, f16, f16},
-                                         CacheCase{128, 7, Lengths{65, 65}, 0, 1, seq, f32, f32},
-                                         CacheCase{20, 3, Lengths{129, 129}, 0, 2, seq, f16, f16},
-                                         CacheCase{8, 1, Lengths{64}, 0, 2, seq, f16, f16},
-                                         CacheCase{80, 8, Lengths{200}, 0, 3, par, f16, f16},
-                                         CacheCase{100, 6, Lengths{200}, 0, 2, seq, f16, f16},
-                                         CacheCase{256, 2, Lengths{100}, 0, 2, seq, f16, f16},
-                                         CacheCase{64, 12, Lengths{300}, 0, 2, par, f16, f16},
-                                         CacheCase{64, 3, Lengths{700, 700, 700}, 500, 3, par, f16, f16},
-                                         CacheCase{20, 1, Lengths{400, 400}, 1, 2, seq, f32, f32},
-                                         // heads of different length, cached for each query head or for groups
-                                         CacheCase{64, 1, Lengths{1, 700, 64, 3, 65}, 0, 3, par, f16, f16},
-                                         CacheCase{64, 3, Lengths{500, 1, 20}, 0, 2, par, f16, f16},
-                                         CacheCase{9, 5, Lengths{63, 2, 130}, 0, 2, seq, f32, f32},
-                                         CacheCase{128, 4, Lengths{1, 600}, 300, 3, seq, f16, f16},
-                                         CacheCase{20, 2, Lengths{70, 9}, 40, 3, seq, f32, f16},
-                                         // blocks, also for one of the two only
-                                         CacheCase{64, 3, Lengths{200, 31, 77}, 0, 2, par, q8_0, q8_0},
-                                         CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q8_0, q8_0},
-                                         CacheCase{32, 8, Lengths{77}, 0, 1, seq, q8_0, f16},
-                                         CacheCase{64, 1, Lengths{90, 5}, 0, 2, seq, f16, q8_0},
-                                         CacheCase{64, 7, Lengths{200, 31}, 0, 2, par, q5_0, q4_0},
-                                         CacheCase{96, 4, Lengths{70}, 0, 1, seq, q8_0, q5_0},
-                                         CacheCase{64, 7, Lengths{200, 31}, 0, 2, par, q4_0, q4_0},
-                                         CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q4_0, q8_0},
-                                         CacheCase{128, 4, Lengths{77}, 0, 1, seq, q8_0, q4_0}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Cache,
+    testing::Values(
+        CacheCase{64, 3, Lengths{1, 1, 1}, 0, 1, seq, f16, f16},
+        CacheCase{64, 3, Lengths{1, 1, 1}, 0, 8, par, f16, f16},
+        CacheCase{64, 3, Lengths{5, 5, 5}, 0, 8, par, f16, f16},
+        CacheCase{64, 3, Lengths{1000, 1000, 1000}, 0, 2, par, f16, f16},
+        CacheCase{128, 4, Lengths(8, 333), 0, 3, par, f16, f16},
+        // so long that both halves of a range are read by turns
+        CacheCase{64, 3, Lengths{2501, 1100}, 0, 1, seq, f16, f16},
+        CacheCase{64, 3, Lengths{6003, 6003}, 0, 2, par, f16, f16},
+        CacheCase{20, 3, Lengths{2403}, 0, 1, seq, f16, f16}, CacheCase{96, 5, Lengths{2201}, 0, 1, seq, q8_0, q4_0},
+        CacheCase{64, 3, Lengths{2500}, 700, 1, seq, f16, f16}, CacheCase{128, 7, Lengths{65, 65}, 0, 1, seq, f32, f32},
+        CacheCase{20, 3, Lengths{129, 129}, 0, 2, seq, f16, f16}, CacheCase{8, 1, Lengths{64}, 0, 2, seq, f16, f16},
+        CacheCase{80, 8, Lengths{200}, 0, 3, par, f16, f16}, CacheCase{100, 6, Lengths{200}, 0, 2, seq, f16, f16},
+        CacheCase{256, 2, Lengths{100}, 0, 2, seq, f16, f16}, CacheCase{64, 12, Lengths{300}, 0, 2, par, f16, f16},
+        CacheCase{64, 3, Lengths{700, 700, 700}, 500, 3, par, f16, f16},
+        CacheCase{20, 1, Lengths{400, 400}, 1, 2, seq, f32, f32},
+        // heads of different length, cached for each query head or for groups
+        CacheCase{64, 1, Lengths{1, 700, 64, 3, 65}, 0, 3, par, f16, f16},
+        CacheCase{64, 3, Lengths{500, 1, 20}, 0, 2, par, f16, f16},
+        CacheCase{9, 5, Lengths{63, 2, 130}, 0, 2, seq, f32, f32},
+        CacheCase{128, 4, Lengths{1, 600}, 300, 3, seq, f16, f16},
+        CacheCase{20, 2, Lengths{70, 9}, 40, 3, seq, f32, f16},
+        // blocks, also for one of the two only
+        CacheCase{64, 3, Lengths{200, 31, 77}, 0, 2, par, q8_0, q8_0},
+        CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q8_0, q8_0},
+        CacheCase{32, 8, Lengths{77}, 0, 1, seq, q8_0, f16}, CacheCase{64, 1, Lengths{90, 5}, 0, 2, seq, f16, q8_0},
+        CacheCase{64, 7, Lengths{200, 31}, 0, 2, par, q5_0, q4_0}, CacheCase{96, 4, Lengths{70}, 0, 1, seq, q8_0, q5_0},
+        CacheCase{64, 7, Lengths{200, 31}, 0, 2, par, q4_0, q4_0},
+        CacheCase{96, 5, Lengths{131, 131}, 50, 3, seq, q4_0, q8_0},
+        CacheCase{128, 4, Lengths{77}, 0, 1, seq, q8_0, q4_0}));
 
 TEST(CacheAttention, SurvivesLargeScores) {
     const CacheCase shape{64, 1, {300}, 0, 2, seq, f16, f16};
