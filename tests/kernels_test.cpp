@@ -767,6 +767,7 @@ TEST(Team, TakesEveryStepOnce) {
                 const int size = piece.end - piece.begin;
                 EXPECT_TRUE(piece.end == cut.n || (size >= cut.smallest && size % multiple == 0)) << size;
                 EXPECT_TRUE(piece.begin == 0 || 2 * size >= multiple) << size;
+                EXPECT_TRUE(piece.end == cut.n || size <= cut.largest) << size;
                 EXPECT_LT(2 * size, 2 * cut.largest + multiple);
                 for (int step = piece.begin; step < piece.end; ++step) ++taken[static_cast<size_t>(step)];
             }

@@ -18,9 +18,6 @@ namespace {
 
 using panels::panel_cols;
 
-/// Values of k of a panel: as float16 it fills half of a first-level cache of 48 KiB.
-constexpr int panel_depth = scale_keys;
-
 /// The largest of a row of A lies in [4, 8), that of a panel of B in [16, 32): the products of a panel stay below
 /// 65,504, and what is 2^16 or 2^18 times smaller still has all of bf16's bits.
 constexpr int row_exponent = 2;
@@ -55,8 +52,10 @@ FASTKV_HALF uint32_t largest_of(const uint16_t* values, int n) {
     return _mm512_reduce_max_epu32(_mm512_max_epu32(lower, _mm512_srli_epi32(largest, 16)));
 }
 
-/// n bf16, a multiple of 32, become float16, what is too small zero.
-FASTKV_HALF void halve(uint16_t* values, int n, Halving halving) {
+/// n bf16, a multiple of 32, become float16, `largest` of them with the exponent, what is too small zero; returns what
+/// products are to be multiplied by.
+FASTKV_HALF float halve(uint16_t* values, int n, uint32_t largest, int exponent) {
+    const Halving halving = Halving::of(largest, exponent);
     const __m512i offset = _mm512_set1_epi16(static_cast<int16_t>(halving.offset << 7));
     const __m512i sign = _mm512_set1_epi32(static_cast<int>(0x80008000U));
     for (int i = 0; i < n; i += 32) {
@@ -64,6 +63,7 @@ FASTKV_HALF void halve(uint16_t* values, int n, Halving halving) {
         const __m512i shifted = _mm512_slli_epi16(_mm512_subs_epu16(magnitudes(bits), offset), 3);
         _mm512_storeu_si512(values + i, _mm512_ternarylogic_epi32(sign, bits, shifted, 0xEA));  // sign & bits | shifted
     }
+    return halving.inverse;
 }
 
 /// Sums that stay in registers: rows by vectors of 16 columns, a sum for either value of a pair.
@@ -144,13 +144,6 @@ FASTKV_HALF void put_products(const uint16_t* a, size_t a_stride, const uint16_t
     }
 }
 
-/// n values as float16, in place, the largest of them with the exponent; returns what products are to be multiplied by.
-FASTKV_HALF float halve_all(uint16_t* values, int n, uint32_t largest, int exponent) {
-    const Halving halving = Halving::of(largest, exponent);
-    halve(values, n, halving);
-    return halving.inverse;
-}
-
 /// See panels::multiply().
 class Kernel {
   public:
@@ -185,7 +178,7 @@ void ready_rows(int m, int k, uint16_t* rows, size_t stride, Magnitude magnitude
     constexpr uint32_t one = 0x3F80;
     for (int r = 0; r < m; ++r, rows += stride) {
         const uint32_t largest = magnitude == Magnitude::up_to_one ? one : largest_of(rows, k);
-        scales[r] = halve_all(rows, k, largest, row_exponent);
+        scales[r] = halve(rows, k, largest, row_exponent);
     }
 }
 
@@ -197,7 +190,7 @@ void ready_columns(int n, int k, uint16_t* packed, float* scales) {
         for (int panel = 0; panel < cuts.n; ++panel) {
             uint16_t* values = packed + cuts.offset(col, panel);
             const int count = cuts.length(panel) * panel_cols;
-            scales[cuts.index(col, panel)] = halve_all(values, count, largest_of(values, count), panel_exponent);
+            scales[cuts.index(col, panel)] = halve(values, count, largest_of(values, count), panel_exponent);
         }
     }
 }

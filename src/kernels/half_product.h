@@ -11,8 +11,8 @@ namespace fastkv::kernels::half {
 /// Whether this processor has AVX512-FP16.
 bool available();
 
-/// Values of k that share a scale of B's columns.
-constexpr int scale_keys = 192;
+/// Values of k of a panel of B, which share a scale: as float16 it fills half of a first-level cache of 48 KiB.
+constexpr int panel_depth = 192;
 
 /// As the functions of product.h, for bf16, B packed by panels::pack_operand(). Rows of A and panels of B become
 /// float16 in place, divided by powers of two, so that twice 96 products can be summed up without an overflow; such

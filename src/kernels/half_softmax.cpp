@@ -142,11 +142,11 @@ FASTKV_HALF void softmax_step(uint16_t* scores, int rows, int cols, const ScoreS
             step_max[r] = largest_score(row, n_panel, scale, r);
             if (step_max[r] == -infinity) step_max[r] = raise_scores(row, n_panel, scale, r);
         }
-        renew(present, step_max, online.max + first, scale, decay);
+        const OnlineSoftmax own = online.from(static_cast<size_t>(first));
+        renew(present, step_max, own.max, scale, decay);
         for (int r = 0; r < n; ++r) {
-            online.decay[first + r] = decay[r];
-            online.sum[first + r] *= decay[r];
-            online.sum[first + r] += find_probabilities(group + r * cols, n_panel, scale, r);
+            own.decay[r] = decay[r];
+            own.sum[r] = own.sum[r] * decay[r] + find_probabilities(group + r * cols, n_panel, scale, r);
         }
     }
 }

@@ -368,7 +368,6 @@ struct Pass {
         const size_t bytes = static_cast<size_t>(kv.key_length) * gemm_type_size(kv.type);
         return {static_cast<const std::byte*>(loaded.values) + row * bytes, loaded.scales + row};
     }
-    OnlineSoftmax online_from(size_t row) const { return {online.max + row, online.sum + row, online.decay + row}; }
 };
 
 /// One run of keys for one strip of rows: scores, a step of the online softmax, and what their values add.
@@ -379,7 +378,7 @@ void attend_strip(const Pass& pass, const Strip& strip) {
     ScoreBlock scores(kv.type, kv.key_length, strip.n_row, strip.n_key, pass.scores, pass.scales);
     scores.multiply(pass.queries_from(row), {kv.key_unit(head, unit), kv.scales_of_keys(head, unit)});
     if (!strip.sees_all) hide_keys(pass.queries, pass.block, pass.group_size, strip, scores);
-    const OnlineSoftmax online = pass.online_from(row);
+    const OnlineSoftmax online = pass.online.from(row);
     const ReadyRows probabilities = scores.to_probabilities(online);
     for (int group = 0; group < kv.n_group; ++group) {
         float* part = pass.outputs + (static_cast<size_t>(group * pass.padded_rows) + row) * value_cols;

@@ -73,8 +73,8 @@ ProductSizes product_sizes(GemmType type) {
                 .linear_k = 1 << 16,
                 .attention_rows = 384,
                 .strip_rows = 384,
-                .run_keys = engine == Engine::half ? 2 * half::scale_keys : 256,
-                .scale_keys = engine == Engine::half ? half::scale_keys : 0,
+                .run_keys = engine == Engine::half ? 2 * half::panel_depth : 256,
+                .scale_keys = engine == Engine::half ? half::panel_depth : 0,
                 .into_rows = true,
                 .row_gap = 32};
     if (engine == Engine::amx || type == GemmType::int8)

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
 
 #include "kernels/half_softmax.h"
 #include "kernels/product.h"

@@ -299,20 +299,20 @@ HWY_INLINE void renew(const float* step_max, RowGroup& group) {
 /// Up to row_group rows. A probability is written where only scores that have been used already were, as rows follow
 /// one another and all within a row goes from left to right: in place works for narrower types too.
 template <class T>
-HWY_INLINE void softmax_group(float* scores, T* target, int rows, int cols, float* max, float* sum, float* decay) {
+HWY_INLINE void softmax_group(float* scores, T* target, int rows, int cols, const OnlineSoftmax& online) {
     const size_t bytes = static_cast<size_t>(rows) * sizeof(float);
     RowGroup group{};
-    std::memcpy(group.max, max, bytes);
-    std::memcpy(group.sum, sum, bytes);
+    std::memcpy(group.max, online.max, bytes);
+    std::memcpy(group.sum, online.sum, bytes);
     float step_max[row_group] = {};
     for (int r = 0; r < rows; ++r) step_max[r] = max_of(scores + r * cols, cols);
     renew(step_max, group);
     for (int r = 0; r < rows; ++r) {
         group.sum[r] += exponentials(scores + r * cols, cols, group.reference[r], target + r * cols);
     }
-    std::memcpy(max, group.max, bytes);
-    std::memcpy(sum, group.sum, bytes);
-    std::memcpy(decay, group.decay, bytes);
+    std::memcpy(online.max, group.max, bytes);
+    std::memcpy(online.sum, group.sum, bytes);
+    std::memcpy(online.decay, group.decay, bytes);
 }
 
 template <class T>
@@ -320,7 +320,7 @@ HWY_INLINE void softmax_rows(float* scores, int rows, int cols, const OnlineSoft
     for (int first = 0; first < rows; first += row_group) {
         const size_t offset = static_cast<size_t>(first) * static_cast<size_t>(cols);
         softmax_group(scores + offset, reinterpret_cast<T*>(scores) + offset, std::min(row_group, rows - first), cols,
-                      online.max + first, online.sum + first, online.decay + first);
+                      online.from(static_cast<size_t>(first)));
     }
 }
 

@@ -33,6 +33,8 @@ struct OnlineSoftmax {
     float* max = nullptr;    ///< [rows], -inf before the first step
     float* sum = nullptr;    ///< [rows], 0 before the first step
     float* decay = nullptr;  ///< [rows]
+
+    OnlineSoftmax from(size_t row) const { return {max + row, sum + row, decay + row}; }
 };
 
 /// One step of it, in powers of two and in place: scores [rows][cols] become probabilities [rows][cols] of `type`
