@@ -1435,7 +1435,7 @@ INSTANTIATE_TEST_SUITE_P(
         CacheCase{64, 3, Lengths{5, 5, 5}, 0, 8, par, f16, f16},
         CacheCase{64, 3, Lengths{1000, 1000, 1000}, 0, 2, par, f16, f16},
         CacheCase{128, 4, Lengths(8, 333), 0, 3, par, f16, f16},
-        // so long that both halves of a range are read by turns
+        // so long that all quarters of a range are read by turns
         CacheCase{64, 3, Lengths{2501, 1100}, 0, 1, seq, f16, f16},
         CacheCase{64, 3, Lengths{6003, 6003}, 0, 2, par, f16, f16},
         CacheCase{20, 3, Lengths{2403}, 0, 1, seq, f16, f16}, CacheCase{96, 5, Lengths{2201}, 0, 1, seq, q8_0, q4_0},

@@ -24,40 +24,42 @@ namespace fastkv::kernels::cache {
 
 /// Entries per step of the online softmax: their K, then their V, stay in the first-level cache while they are used.
 constexpr int block_entries = 64;
-/// Halves of a range that are at least as long are read by turns. Short ones come from the caches anyway, and two
-/// beginnings that nothing has asked for cost more than one.
-constexpr int long_half = 8 * block_entries;
+/// Places of a long range that are read by turns, as several streams of memory arrive faster than one.
+constexpr int n_stream = 4;
+/// Entries of a stream, at least. Short ranges come from the caches anyway, and more beginnings that nothing has asked
+/// for cost more than one.
+constexpr int long_stream = 4 * block_entries;
 /// Query heads whose sums are kept in registers together.
 constexpr int max_group = 8;
 /// Measured: 1 to 2 KiB are best, 4 KiB cost 5 %, without it a third of the speed is lost.
 constexpr size_t fetch_ahead_bytes = 2048;
 constexpr size_t line_bytes = 64;
 /// Pieces of a query for each thread, at most: then the last are small enough for the threads to end together.
-constexpr int max_pieces = 16;
+constexpr int max_pieces = 32;
 /// Rows of queries and outputs are padded with zeros to whole vectors of any target.
 constexpr int row_step = 16;
 
-/// Entries of one head within a block: one behind the other, or by turns from two places.
+/// Entries of one head within a block: one behind the other, or by turns from n_stream places.
 struct Entries {
     int first = 0;
     int n = 0;
-    int step = 2;   ///< from a pair to the next
-    int apart = 1;  ///< the two of a pair
+    int step = n_stream;  ///< from a round of the places to the next
+    int apart = 1;        ///< from a place to the next
 
-    int at(int j) const { return first + j / 2 * step + j % 2 * apart; }
+    int at(int j) const { return first + j / n_stream * step + j % n_stream * apart; }
 };
 
 /// Their rows of K or V, in bytes: multiplied out once for a block, as doing it row by row takes 3 % of one thread.
 struct Rows {
     const std::byte* data = nullptr;
     size_t size = 0;   ///< of a row
-    size_t step = 0;   ///< from a pair to the next
-    size_t apart = 0;  ///< the two of a pair
+    size_t step = 0;   ///< from a round of the places to the next
+    size_t apart = 0;  ///< from a place to the next
 
     template <class T>
     const T* at(int j) const {
-        const auto pair = static_cast<size_t>(j / 2), second = static_cast<size_t>(j % 2);
-        return reinterpret_cast<const T*>(data + pair * step + second * apart);
+        const auto round = static_cast<size_t>(j / n_stream), place = static_cast<size_t>(j % n_stream);
+        return reinterpret_cast<const T*>(data + round * step + place * apart);
     }
 };
 
@@ -333,7 +335,7 @@ cache::Rows rows_of(const Work& work, const KvRows& rows, const CacheHead& head,
                        widened + j * work.dim, work.dim);
     }
     const size_t wide = static_cast<size_t>(work.dim) * sizeof(float);
-    return {reinterpret_cast<const std::byte*>(widened), wide, 2 * wide, wide};
+    return {reinterpret_cast<const std::byte*>(widened), wide, cache::n_stream * wide, wide};
 }
 
 /// Which of a head's entries the sliding window hides; null without a window.
@@ -369,17 +371,18 @@ bool score_entries(const Work& work, const Group& group, Score score_block, cons
     return true;
 }
 
-/// Calls do_block(Entries) for the entries [begin, end) of a head. Both halves of a long range take turns: two streams
-/// of memory arrive faster than one. Not with a sliding window, which hides blocks as a whole.
+/// Calls do_block(Entries) for the entries [begin, end) of a head, those of a long range from all its streams by turns.
+/// Not with a sliding window, which hides blocks as a whole.
 template <class DoBlock>
 void for_blocks(const CacheQuery& query, int begin, int end, const DoBlock& do_block) {
-    const int half = query.sliding_window == 0 ? (end - begin) / 2 : 0;
-    if (half >= cache::long_half) {
-        for (int i = 0; i < half; i += cache::block_entries / 2) {
-            const int n_pair = std::min(cache::block_entries / 2, half - i);
-            do_block(cache::Entries{.first = begin + i, .n = 2 * n_pair, .step = 1, .apart = half});
+    constexpr int rounds = cache::block_entries / cache::n_stream;  // of a block
+    const int stream = query.sliding_window == 0 ? (end - begin) / cache::n_stream : 0;
+    if (stream >= cache::long_stream) {
+        for (int i = 0; i < stream; i += rounds) {
+            const int n = cache::n_stream * std::min(rounds, stream - i);
+            do_block(cache::Entries{.first = begin + i, .n = n, .step = 1, .apart = stream});
         }
-        begin += 2 * half;
+        begin += cache::n_stream * stream;
     }
     for (; begin < end; begin += cache::block_entries) {
         do_block(cache::Entries{.first = begin, .n = std::min(cache::block_entries, end - begin)});
