@@ -371,10 +371,18 @@ bool score_entries(const Work& work, const Group& group, Score score_block, cons
     return true;
 }
 
-/// Calls do_block(Entries) for the entries [begin, end) of a head, those of a long range from all its streams by turns.
-/// Not with a sliding window, which hides blocks as a whole.
+/// Calls do_block(Entries) for the entries [begin, end) of a head, a block behind the other.
 template <class DoBlock>
-void for_blocks(const CacheQuery& query, int begin, int end, const DoBlock& do_block) {
+void for_blocks(int begin, int end, const DoBlock& do_block) {
+    for (; begin < end; begin += cache::block_entries) {
+        do_block(cache::Entries{.first = begin, .n = std::min(cache::block_entries, end - begin)});
+    }
+}
+
+/// The same where their order is all one: those of a long range from all its streams by turns. Not with a sliding
+/// window, which hides blocks as a whole.
+template <class DoBlock>
+void for_streams(const CacheQuery& query, int begin, int end, const DoBlock& do_block) {
     constexpr int rounds = cache::block_entries / cache::n_stream;  // of a block
     const int stream = query.sliding_window == 0 ? (end - begin) / cache::n_stream : 0;
     if (stream >= cache::long_stream) {
@@ -384,9 +392,7 @@ void for_blocks(const CacheQuery& query, int begin, int end, const DoBlock& do_b
         }
         begin += cache::n_stream * stream;
     }
-    for (; begin < end; begin += cache::block_entries) {
-        do_block(cache::Entries{.first = begin, .n = std::min(cache::block_entries, end - begin)});
-    }
+    for_blocks(begin, end, do_block);
 }
 
 /// One group over the entries [begin, end) of its cached head, into partial [group][2 + head_dim].
@@ -401,7 +407,7 @@ void attend_group(const Work& work, const Group& group, int begin, int end, floa
     const AddWeighted add_block = add_weighted_for(work.widen ? KvType::f32 : query.v.type, group.n);
     std::fill(max, max + group.n, -std::numeric_limits<float>::infinity());
     std::fill(out, out + group.n * dim, 0.0F);
-    for_blocks(query, begin, end, [&](const cache::Entries& entries) {
+    for_streams(query, begin, end, [&](const cache::Entries& entries) {
         if (!score_entries(work, group, score_block, entries)) return;
         for (int g = 0; g < group.n; ++g) {
             fold_scores(scores + g * cache::block_entries, entries.n, dim, max + g, sum + g, out + g * dim);
@@ -424,14 +430,13 @@ void weigh_group(const Work& work, const Group& group, float* weights, size_t we
     auto* all = work.scratch->all_scores.reserve_as<float>(n_score);
     std::fill(all, all + n_score, -std::numeric_limits<float>::infinity());
     const Score score_block = score_for(work.widen ? KvType::f32 : work.query->k.type, group.n);
-    for (int first = 0; first < n_entry; first += cache::block_entries) {
-        const int n = std::min(cache::block_entries, n_entry - first);
-        if (!score_entries(work, group, score_block, {.first = first, .n = n})) continue;
+    for_blocks(0, n_entry, [&](const cache::Entries& entries) {
+        if (!score_entries(work, group, score_block, entries)) return;
         for (int g = 0; g < group.n; ++g) {
-            std::copy_n(work.scratch->scores.as<float>() + g * cache::block_entries, n,
-                        all + static_cast<size_t>(g) * static_cast<size_t>(stride) + first);
+            std::copy_n(work.scratch->scores.as<float>() + g * cache::block_entries, entries.n,
+                        all + static_cast<size_t>(g) * static_cast<size_t>(stride) + entries.first);
         }
-    }
+    });
     float max[cache::max_group];
     float sum[cache::max_group] = {};
     float decay[cache::max_group];
